@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
+/*
+ * /sys/class/iopmem/attach and detach: a device node for memory that another
+ * driver provides, such as the controller memory buffer of an NVMe, which
+ * exists only while the nvme driver is bound.
+ */
+#include <linux/memremap.h>
+#include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/pci-p2pdma.h>
+
+#include "internal.h"
+
+/* Orders attach against the removal of the module. */
+static DEFINE_MUTEX(attach_lock);
+static bool attach_closed;
+
+static struct pci_dev *pci_dev_from_text(const char *buf)
+{
+	unsigned int domain, bus, slot, fn;
+	struct pci_dev *pdev;
+	int end = 0;
+
+	if (sscanf(buf, "%x:%x:%x.%x%n", &domain, &bus, &slot, &fn,
+		   &end) != 4 || (buf[end] && buf[end] != '\n') ||
+	    bus > 0xff || slot > 0x1f || fn > 7)
+		return ERR_PTR(-EINVAL);
+
+	pdev = pci_get_domain_bus_and_slot(domain, bus, PCI_DEVFN(slot, fn));
+	return pdev ?: ERR_PTR(-ENODEV);
+}
+
+/*
+ * How much memory a provider has is private to p2pdma, but each of its pages
+ * knows the range that was registered with it.
+ */
+static u64 p2pmem_size(struct pci_dev *pdev)
+{
+	void *vaddr = pci_alloc_p2pmem(pdev, PAGE_SIZE);
+	u64 size;
+
+	if (!vaddr)
+		return 0;
+	size = range_len(&virt_to_page(vaddr)->pgmap->range);
+	pci_free_p2pmem(pdev, vaddr, PAGE_SIZE);
+	return size;
+}
+
+/* With the device lock, so that the driver stays. */
+static int attach(struct pci_dev *pdev)
+{
+	struct iopmem_provider *provider;
+	u64 size;
+	int ret;
+
+	if (!pdev->dev.driver || !pci_has_p2pmem(pdev)) {
+		pci_err(pdev, "no driver offers peer-to-peer memory of this function\n");
+		return -ENODEV;
+	}
+
+	provider = iopmem_provider_get(pdev);
+	if (IS_ERR(provider))
+		return PTR_ERR(provider);
+
+	if (provider->dev) {
+		ret = -EEXIST;
+		goto out;
+	}
+	size = p2pmem_size(pdev);
+	if (!size) {
+		pci_err(pdev, "all of the peer-to-peer memory is in use\n");
+		ret = -ENOMEM;
+		goto out;
+	}
+	ret = iopmem_dev_create(provider, size, true);
+out:
+	iopmem_provider_put(provider);
+	return ret;
+}
+
+static ssize_t attach_store(const struct class *class,
+			    const struct class_attribute *attr,
+			    const char *buf, size_t count)
+{
+	struct pci_dev *pdev = pci_dev_from_text(buf);
+	int ret = -ENODEV;
+
+	if (IS_ERR(pdev))
+		return PTR_ERR(pdev);
+
+	mutex_lock(&attach_lock);
+	if (!attach_closed) {
+		device_lock(&pdev->dev);
+		ret = attach(pdev);
+		device_unlock(&pdev->dev);
+	}
+	mutex_unlock(&attach_lock);
+	pci_dev_put(pdev);
+	return ret ?: count;
+}
+static CLASS_ATTR_WO(attach);
+
+/* With the device lock. */
+static int detach(struct pci_dev *pdev)
+{
+	struct iopmem_provider *provider = iopmem_provider_get(pdev);
+	int ret = -ENODEV;
+
+	if (IS_ERR(provider))
+		return PTR_ERR(provider);
+
+	if (provider->dev && provider->attached) {
+		iopmem_provider_retire(provider);
+		iopmem_dev_destroy(provider->dev);
+		ret = 0;
+	}
+	iopmem_provider_put(provider);
+	return ret;
+}
+
+static ssize_t detach_store(const struct class *class,
+			    const struct class_attribute *attr,
+			    const char *buf, size_t count)
+{
+	struct pci_dev *pdev = pci_dev_from_text(buf);
+	int ret;
+
+	if (IS_ERR(pdev))
+		return PTR_ERR(pdev);
+
+	device_lock(&pdev->dev);
+	ret = detach(pdev);
+	device_unlock(&pdev->dev);
+	pci_dev_put(pdev);
+	return ret ?: count;
+}
+static CLASS_ATTR_WO(detach);
+
+static struct attribute *iopmem_class_attrs[] = {
+	&class_attr_attach.attr,
+	&class_attr_detach.attr,
+	NULL,
+};
+
+static const struct attribute_group iopmem_class_group = {
+	.attrs = iopmem_class_attrs,
+};
+
+const struct attribute_group *iopmem_class_groups[] = {
+	&iopmem_class_group,
+	NULL,
+};
+
+/**
+ * iopmem_detach_all - detach from every function, for good
+ */
+void iopmem_detach_all(void)
+{
+	struct pci_dev *pdev;
+
+	mutex_lock(&attach_lock);
+	attach_closed = true;
+	mutex_unlock(&attach_lock);
+
+	while ((pdev = iopmem_provider_next_attached())) {
+		device_lock(&pdev->dev);
+		detach(pdev);
+		device_unlock(&pdev->dev);
+		pci_dev_put(pdev);
+	}
+}

@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB */
+/*
+ * Shared by the files of iopmem.ko.
+ *
+ * Who holds what
+ *	open file, region -> provider -> PCI device (a reference, not a driver
+ *	binding); mapping, dma-buf, MR -> region. A region owns a range of the
+ *	provider's memory until its last holder is gone or it is revoked,
+ *	whichever comes first; the pages go back to the provider's pool then,
+ *	busy ones (pinned for O_DIRECT) as soon as they are idle.
+ *
+ * Lock order (outermost first)
+ *	mmap_lock -> provider->gate (read) -> region->lock
+ *	mmap_lock -> provider->regions_lock -> region->lock
+ *	providers_lock and provider->holders_lock nest in none of these and
+ *	nothing nests in them. Revocation takes no mmap_lock, and calls
+ *	holders with no lock held. No user memory is touched under any of them.
+ */
+#ifndef _IOPMEM_INTERNAL_H
+#define _IOPMEM_INTERNAL_H
+
+#include <linux/cdev.h>
+#include <linux/dma-buf.h>
+#include <linux/kref.h>
+#include <linux/mutex.h>
+#include <linux/pci.h>
+#include <linux/rwsem.h>
+#include <linux/sched.h>
+#include <linux/spinlock.h>
+#include <linux/wait.h>
+#include <rdma/iopmem.h>
+
+#include "iopmem.h"
+
+struct iopmem_dev;
+
+/**
+ * struct iopmem_provider - a PCI function whose BAR memory we hand out, or
+ *	whose pages a peer-memory client pinned
+ * @ref: last put frees it
+ * @node: in the list of providers, until its driver is unbound
+ * @pdev: referenced
+ * @inode: address space of every mapping of this provider, so that one call
+ *	zaps them all
+ * @gate: held for reading around each CPU access to the memory and each
+ *	insertion of a page-table entry; for writing to change @alive
+ * @alive: false while the memory must not be touched: after unbind for good,
+ *	around reset and suspend for a while. Written under @gate and
+ *	@holders_lock, read under either.
+ * @holders_lock: protects @holders and the state of each
+ * @holders: those who must be revoked
+ * @revoke_wait: woken when a holder's revoke() has returned
+ * @regions_lock: protects @regions and @allocated
+ * @regions: regions that own memory
+ * @allocated: bytes in @regions
+ * @dev: the device node, or NULL; changed under the PCI function's device lock
+ * @size: bytes of memory behind @dev
+ * @attached: the memory is another driver's
+ */
+struct iopmem_provider {
+	struct kref ref;
+	struct list_head node;
+	struct pci_dev *pdev;
+	struct inode *inode;
+
+	struct rw_semaphore gate;
+	bool alive;
+
+	spinlock_t holders_lock; /* protects holders */
+	struct list_head holders;
+	wait_queue_head_t revoke_wait;
+
+	struct mutex regions_lock; /* protects regions, allocated */
+	struct list_head regions;
+	u64 allocated;
+
+	struct iopmem_dev *dev;
+	u64 size;
+	bool attached;
+};
+
+/**
+ * struct iopmem_region - a contiguous range of a provider's memory with one
+ *	owner
+ * @ref: one for each mapping, the dma-buf and each MR
+ * @provider: referenced
+ * @node: in provider->regions while @vaddr is set
+ * @lock: protects @vaddr and @unzeroed, and keeps two faults from zeroing a
+ *	page that one of them has already handed out
+ * @vaddr: kernel address of the memory; NULL once it has been given back
+ * @npages: length
+ * @zeroed: a bit a page: it has been zeroed since it was allocated. NULL when
+ *	nothing is left to zero.
+ * @unzeroed: pages whose bit is not set
+ * @pid: of the process that allocated it, for the log
+ * @comm: the same
+ */
+struct iopmem_region {
+	struct kref ref;
+	struct iopmem_provider *provider;
+	struct list_head node;
+
+	struct mutex lock; /* protects vaddr, zeroed, unzeroed */
+	void *vaddr;
+	unsigned long npages;
+	unsigned long *zeroed;
+	unsigned long unzeroed;
+
+	pid_t pid;
+	char comm[TASK_COMM_LEN];
+};
+
+/**
+ * struct iopmem_dev - /dev/iopmemN
+ * @dev: its parent is the PCI function
+ * @cdev: the node
+ * @provider: referenced until @dev is released
+ * @id: N
+ */
+struct iopmem_dev {
+	struct device dev;
+	struct cdev cdev;
+	struct iopmem_provider *provider;
+	int id;
+};
+
+/* provider.c */
+struct iopmem_provider *iopmem_provider_get(struct pci_dev *pdev);
+struct pci_dev *iopmem_provider_next_attached(void);
+void iopmem_provider_revoke(struct iopmem_provider *provider);
+void iopmem_provider_offer(struct iopmem_provider *provider);
+void iopmem_provider_retire(struct iopmem_provider *provider);
+int iopmem_provider_init(void);
+void iopmem_provider_exit(void);
+
+/* region.c */
+struct iopmem_region *iopmem_region_alloc(struct iopmem_provider *provider,
+					  u64 size, bool zero);
+int iopmem_region_mmap(struct iopmem_region *region,
+		       struct vm_area_struct *vma);
+void iopmem_region_revoke_all(struct iopmem_provider *provider);
+
+/* dmabuf.c */
+struct dma_buf *iopmem_dmabuf_export(struct iopmem_region *region, int flags);
+
+/* chardev.c */
+int iopmem_dev_create(struct iopmem_provider *provider, u64 size,
+		      bool attached);
+void iopmem_dev_destroy(struct iopmem_dev *idev);
+extern const struct class iopmem_class;
+int iopmem_chardev_init(void);
+void iopmem_chardev_exit(void);
+
+/* attach.c */
+extern const struct attribute_group *iopmem_class_groups[];
+void iopmem_detach_all(void);
+
+/* pci_driver.c */
+extern struct pci_driver iopmem_pci_driver;
+
+#endif /* _IOPMEM_INTERNAL_H */

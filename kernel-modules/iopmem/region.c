@@ -1,0 +1,430 @@
+// SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
+/*
+ * Regions: ranges of a provider's memory, each with one owner.
+ *
+ * A region's pages come from the provider's peer-to-peer pool. They are mapped
+ * page by page when they are touched, and zeroed then, so that mmap() of a
+ * large region does not hold mmap_lock for long. An MR or a dma-buf needs the
+ * whole range at once: iopmem_region_zero() does that in chunks, before the
+ * memory is handed on.
+ */
+#include <linux/io.h>
+#include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/pci-p2pdma.h>
+#include <linux/slab.h>
+
+#include "internal.h"
+
+/* Longest that a fault or a revocation waits for somebody else's zeroing. */
+#define ZERO_CHUNK_PAGES	(SZ_64K >> PAGE_SHIFT)
+
+/* So many holders are named when memory has run out. */
+#define MAX_HOLDERS_NAMED	8
+
+static struct page *region_page(struct iopmem_region *region,
+				unsigned long index)
+{
+	return virt_to_page(region->vaddr + (index << PAGE_SHIFT));
+}
+
+static struct percpu_ref *region_pgmap_ref(struct iopmem_region *region)
+{
+	return &region_page(region, 0)->pgmap->ref;
+}
+
+/*
+ * Stores of 8 bytes: on x86 memset_io() may store single bytes, each of which
+ * is a transaction of its own on uncached memory. The read back makes sure
+ * that the zeros are in the device before anybody is given the page: a peer
+ * may reach it by a path that does not order it behind our writes.
+ */
+static void zero_page(struct page *page)
+{
+	u64 __iomem *p = (u64 __iomem __force *)page_address(page);
+	int i;
+
+	for (i = 0; i < PAGE_SIZE / sizeof(*p); i++)
+		__raw_writeq(0, p + i);
+	mb(); /* the writes leave the CPU before the read does */
+	(void)__raw_readq(p + PAGE_SIZE / sizeof(*p) - 1);
+}
+
+/* Zero what of a page range has not been zeroed yet. Call with the lock. */
+static void zero_range(struct iopmem_region *region, unsigned long first,
+		       unsigned long end)
+{
+	unsigned long i;
+
+	lockdep_assert_held(&region->lock);
+	if (!region->zeroed)
+		return;
+
+	for_each_clear_bit_from(first, region->zeroed, end) {
+		i = first;
+		zero_page(region_page(region, i));
+		__set_bit(i, region->zeroed);
+		region->unzeroed--;
+	}
+
+	if (!region->unzeroed) {
+		kvfree(region->zeroed);
+		region->zeroed = NULL;
+	}
+}
+
+/**
+ * iopmem_region_zero - make sure that a range holds nobody else's bytes
+ * @region: the region
+ * @offset: in bytes
+ * @len: in bytes; the range lies in the region
+ *
+ * To be called before a range is made known to anything but our own faults.
+ * Sleeps; the time grows with what has not been zeroed yet.
+ *
+ * Return: 0, -EINTR when killed, -ENODEV when the region has been revoked.
+ */
+int iopmem_region_zero(struct iopmem_region *region, u64 offset, u64 len)
+{
+	struct iopmem_provider *provider = region->provider;
+	unsigned long first = offset >> PAGE_SHIFT;
+	unsigned long end = PAGE_ALIGN(offset + len) >> PAGE_SHIFT;
+	bool done = false;
+	int ret = 0;
+
+	while (!ret && !done) {
+		unsigned long next = min(first + ZERO_CHUNK_PAGES, end);
+
+		down_read(&provider->gate);
+		mutex_lock(&region->lock);
+		if (!provider->alive || !region->vaddr)
+			ret = -ENODEV;
+		else
+			zero_range(region, first, next);
+		done = next == end || !region->zeroed;
+		mutex_unlock(&region->lock);
+		up_read(&provider->gate);
+
+		first = next;
+		if (!done && fatal_signal_pending(current))
+			ret = -EINTR;
+		cond_resched();
+	}
+	return ret;
+}
+EXPORT_SYMBOL_GPL(iopmem_region_zero);
+
+/**
+ * iopmem_region_page - the page at an offset of a region
+ * @region: the region
+ * @offset: in bytes, in the region
+ *
+ * Only for a holder of the region's provider, after iopmem_region_zero() has
+ * succeeded and before its revoke() returns: the page is the region's for that
+ * time. Pages of a region are contiguous.
+ *
+ * Return: the page; no reference is taken.
+ */
+struct page *iopmem_region_page(struct iopmem_region *region, u64 offset)
+{
+	return region_page(region, offset >> PAGE_SHIFT);
+}
+EXPORT_SYMBOL_GPL(iopmem_region_page);
+
+/**
+ * iopmem_region_provider - whose memory a region is
+ * @region: the region
+ *
+ * Return: the provider, which lives as long as the region.
+ */
+struct iopmem_provider *iopmem_region_provider(struct iopmem_region *region)
+{
+	return region->provider;
+}
+EXPORT_SYMBOL_GPL(iopmem_region_provider);
+
+/*
+ * Give a region's memory back. Each page has one reference of ours and carries
+ * one reference on the page map. A page that somebody else has a reference to
+ * (direct I/O in flight) goes back to the pool with the last of them, which
+ * only works page by page.
+ */
+static void give_back(struct iopmem_region *region)
+{
+	struct percpu_ref *ref = region_pgmap_ref(region);
+	unsigned long i;
+	bool idle = true;
+
+	for (i = 0; i < region->npages && idle; i++)
+		idle = page_ref_count(region_page(region, i)) == 1;
+
+	if (idle) {
+		if (region->npages > 1)
+			percpu_ref_put_many(ref, region->npages - 1);
+		pci_free_p2pmem(region->provider->pdev, region->vaddr,
+				region->npages << PAGE_SHIFT);
+		return;
+	}
+
+	for (i = 0; i < region->npages; i++)
+		put_page(region_page(region, i));
+}
+
+/* Nobody maps the region any more, or all its mappings have been zapped. */
+static void take_memory(struct iopmem_region *region)
+{
+	lockdep_assert_held(&region->provider->regions_lock);
+
+	mutex_lock(&region->lock);
+	if (region->vaddr) {
+		give_back(region);
+		region->vaddr = NULL;
+		list_del(&region->node);
+		region->provider->allocated -=
+			(u64)region->npages << PAGE_SHIFT;
+	}
+	mutex_unlock(&region->lock);
+}
+
+/* With the provider not alive and all its mappings zapped. */
+void iopmem_region_revoke_all(struct iopmem_provider *provider)
+{
+	struct iopmem_region *region, *next;
+
+	mutex_lock(&provider->regions_lock);
+	list_for_each_entry_safe(region, next, &provider->regions, node)
+		take_memory(region);
+	mutex_unlock(&provider->regions_lock);
+}
+
+static void free_region(struct kref *ref)
+{
+	struct iopmem_region *region =
+		container_of(ref, struct iopmem_region, ref);
+	struct iopmem_provider *provider = region->provider;
+
+	mutex_lock(&provider->regions_lock);
+	take_memory(region);
+	mutex_unlock(&provider->regions_lock);
+
+	mutex_destroy(&region->lock);
+	kvfree(region->zeroed);
+	kfree(region);
+	iopmem_provider_put(provider);
+}
+
+/**
+ * iopmem_region_put - drop a reference
+ * @region: the region
+ *
+ * The last one gives the memory back. May sleep.
+ */
+void iopmem_region_put(struct iopmem_region *region)
+{
+	kref_put(&region->ref, free_region);
+}
+EXPORT_SYMBOL_GPL(iopmem_region_put);
+
+static void log_exhausted(struct iopmem_provider *provider, u64 size)
+{
+	static DEFINE_RATELIMIT_STATE(limit, DEFAULT_RATELIMIT_INTERVAL,
+				      DEFAULT_RATELIMIT_BURST);
+	struct iopmem_region *region;
+	int named = 0;
+
+	if (!__ratelimit(&limit))
+		return;
+
+	mutex_lock(&provider->regions_lock);
+	pci_warn(provider->pdev,
+		 "no free range of %llu KiB for %s[%d]; iopmem has given out %llu KiB:\n",
+		 size >> 10, current->comm, task_tgid_nr(current),
+		 provider->allocated >> 10);
+	list_for_each_entry(region, &provider->regions, node) {
+		if (named++ == MAX_HOLDERS_NAMED) {
+			pci_warn(provider->pdev, "  and others\n");
+			break;
+		}
+		pci_warn(provider->pdev, "  %lu KiB allocated by %s[%d]\n",
+			 region->npages << (PAGE_SHIFT - 10), region->comm,
+			 region->pid);
+	}
+	mutex_unlock(&provider->regions_lock);
+}
+
+/* With provider->gate, so that a revocation finds the region in the list. */
+static int allocate_memory(struct iopmem_region *region)
+{
+	struct iopmem_provider *provider = region->provider;
+	size_t size = region->npages << PAGE_SHIFT;
+	unsigned long i;
+
+	if (!provider->alive)
+		return -ENODEV;
+
+	region->vaddr = pci_alloc_p2pmem(provider->pdev, size);
+	if (!region->vaddr)
+		return -ENOMEM;
+
+	/*
+	 * The pool took one reference on the page map for the whole range, but
+	 * each page drops one when it is freed by itself.
+	 */
+	if (region->npages > 1)
+		percpu_ref_get_many(region_pgmap_ref(region),
+				    region->npages - 1);
+
+	/*
+	 * A page that was freed by its last put_page() is in the pool a moment
+	 * before free_zone_device_folio() sets its count to 1 again.
+	 */
+	for (i = 0; i < region->npages; i++)
+		while (!page_ref_count(region_page(region, i)))
+			cpu_relax();
+
+	mutex_lock(&provider->regions_lock);
+	list_add_tail(&region->node, &provider->regions);
+	provider->allocated += size;
+	mutex_unlock(&provider->regions_lock);
+	return 0;
+}
+
+/**
+ * iopmem_region_alloc - a new region
+ * @provider: whose memory
+ * @size: in bytes, a multiple of PAGE_SIZE, not 0
+ * @zero: hand out no page that has not been zeroed
+ *
+ * Return: the region with one reference, ERR_PTR(-ENOMEM) when there is no
+ * free range that long, ERR_PTR(-ENODEV) when the provider has been revoked.
+ */
+struct iopmem_region *iopmem_region_alloc(struct iopmem_provider *provider,
+					  u64 size, bool zero)
+{
+	struct iopmem_region *region;
+	int ret;
+
+	if (size > provider->size) {
+		log_exhausted(provider, size);
+		return ERR_PTR(-ENOMEM);
+	}
+
+	region = kzalloc(sizeof(*region), GFP_KERNEL);
+	if (!region)
+		return ERR_PTR(-ENOMEM);
+
+	kref_init(&region->ref);
+	mutex_init(&region->lock);
+	region->npages = size >> PAGE_SHIFT;
+	region->pid = task_tgid_nr(current);
+	get_task_comm(region->comm, current);
+
+	if (zero) {
+		region->unzeroed = region->npages;
+		region->zeroed = kvcalloc(BITS_TO_LONGS(region->npages),
+					  sizeof(long), GFP_KERNEL);
+		if (!region->zeroed) {
+			ret = -ENOMEM;
+			goto err_free;
+		}
+	}
+
+	region->provider = provider;
+	down_read(&provider->gate);
+	ret = allocate_memory(region);
+	up_read(&provider->gate);
+	if (ret)
+		goto err_zeroed;
+
+	kref_get(&provider->ref);
+	return region;
+
+err_zeroed:
+	kvfree(region->zeroed);
+	if (ret == -ENOMEM)
+		log_exhausted(provider, size);
+err_free:
+	mutex_destroy(&region->lock);
+	kfree(region);
+	return ERR_PTR(ret);
+}
+
+static void region_vm_open(struct vm_area_struct *vma)
+{
+	struct iopmem_region *region = vma->vm_private_data;
+
+	kref_get(&region->ref);
+}
+
+static void region_vm_close(struct vm_area_struct *vma)
+{
+	iopmem_region_put(vma->vm_private_data);
+}
+
+static vm_fault_t region_fault(struct vm_fault *vmf)
+{
+	struct iopmem_region *region = vmf->vma->vm_private_data;
+	struct iopmem_provider *provider = region->provider;
+	vm_fault_t ret = VM_FAULT_SIGBUS;
+
+	if (vmf->pgoff >= region->npages)
+		return VM_FAULT_SIGBUS;
+
+	down_read(&provider->gate);
+	mutex_lock(&region->lock);
+	if (provider->alive && region->vaddr) {
+		zero_range(region, vmf->pgoff, vmf->pgoff + 1);
+		ret = vmf_insert_page(vmf->vma, vmf->address,
+				      region_page(region, vmf->pgoff));
+	}
+	mutex_unlock(&region->lock);
+	up_read(&provider->gate);
+	return ret;
+}
+
+static const struct vm_operations_struct region_vm_ops = {
+	.open = region_vm_open,
+	.close = region_vm_close,
+	.fault = region_fault,
+};
+
+/**
+ * iopmem_region_get_by_vma - the region behind a mapping
+ * @vma: any mapping; the caller holds mmap_lock
+ *
+ * Return: a reference, or NULL if the mapping is not one of ours.
+ */
+struct iopmem_region *iopmem_region_get_by_vma(struct vm_area_struct *vma)
+{
+	struct iopmem_region *region;
+
+	if (vma->vm_ops != &region_vm_ops)
+		return NULL;
+
+	region = vma->vm_private_data;
+	kref_get(&region->ref);
+	return region;
+}
+EXPORT_SYMBOL_GPL(iopmem_region_get_by_vma);
+
+/**
+ * iopmem_region_mmap - set up a mapping; the pages come with its faults
+ * @region: a reference of the caller's passes to the mapping on success
+ * @vma: whose file's f_mapping is the provider's
+ *
+ * Return: 0, or -EINVAL for a private mapping.
+ */
+int iopmem_region_mmap(struct iopmem_region *region,
+		       struct vm_area_struct *vma)
+{
+	if (!(vma->vm_flags & VM_MAYSHARE))
+		return -EINVAL;
+
+	/* Must not grow; a core dump must not read from the device. */
+	vm_flags_set(vma, VM_MIXEDMAP | VM_DONTEXPAND | VM_DONTDUMP);
+	/* As the kernel maps it; vm_insert_page() does not see to that. */
+	vma->vm_page_prot = pgprot_noncached(vma->vm_page_prot);
+	vma->vm_ops = &region_vm_ops;
+	vma->vm_private_data = region;
+	return 0;
+}
