@@ -53,17 +53,20 @@ static int attach(struct pci_dev *pdev)
 	u64 size;
 	int ret;
 
-	if (!pdev->dev.driver || !pci_has_p2pmem(pdev)) {
-		pci_err(pdev, "no driver offers peer-to-peer memory of this function\n");
-		return -ENODEV;
-	}
-
 	provider = iopmem_provider_get(pdev);
-	if (IS_ERR(provider))
+	if (IS_ERR(provider)) {
+		if (provider == ERR_PTR(-ENODEV))
+			pci_err(pdev, "this function has no peer-to-peer memory\n");
 		return PTR_ERR(provider);
+	}
 
 	if (provider->dev) {
 		ret = -EEXIST;
+		goto out;
+	}
+	if (!pci_has_p2pmem(pdev)) {
+		pci_err(pdev, "its driver keeps the peer-to-peer memory to itself\n");
+		ret = -EPERM;
 		goto out;
 	}
 	size = p2pmem_size(pdev);

@@ -10,8 +10,8 @@
  *	busy ones (pinned for O_DIRECT) as soon as they are idle.
  *
  * Lock order (outermost first)
- *	mmap_lock -> provider->gate (read) -> region->lock
- *	mmap_lock -> provider->regions_lock -> region->lock
+ *	mmap_lock -> provider->gate (read) -> provider->regions_lock ->
+ *	region->lock
  *	providers_lock and provider->holders_lock nest in none of these and
  *	nothing nests in them. Revocation takes no mmap_lock, and calls
  *	holders with no lock held. No user memory is touched under any of them.

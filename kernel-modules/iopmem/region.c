@@ -155,8 +155,10 @@ static void give_back(struct iopmem_region *region)
 	unsigned long i;
 	bool idle = true;
 
-	for (i = 0; i < region->npages && idle; i++)
+	for (i = 0; i < region->npages && idle; i++) {
 		idle = page_ref_count(region_page(region, i)) == 1;
+		cond_resched();
+	}
 
 	if (idle) {
 		if (region->npages > 1)
@@ -166,8 +168,10 @@ static void give_back(struct iopmem_region *region)
 		return;
 	}
 
-	for (i = 0; i < region->npages; i++)
+	for (i = 0; i < region->npages; i++) {
 		put_page(region_page(region, i));
+		cond_resched();
+	}
 }
 
 /* Nobody maps the region any more, or all its mappings have been zapped. */
@@ -278,9 +282,11 @@ static int allocate_memory(struct iopmem_region *region)
 	 * A page that was freed by its last put_page() is in the pool a moment
 	 * before free_zone_device_folio() sets its count to 1 again.
 	 */
-	for (i = 0; i < region->npages; i++)
+	for (i = 0; i < region->npages; i++) {
 		while (!page_ref_count(region_page(region, i)))
 			cpu_relax();
+		cond_resched();
+	}
 
 	mutex_lock(&provider->regions_lock);
 	list_add_tail(&region->node, &provider->regions);
