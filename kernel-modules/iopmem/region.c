@@ -418,13 +418,21 @@ EXPORT_SYMBOL_GPL(iopmem_region_get_by_vma);
  * @region: a reference of the caller's passes to the mapping on success
  * @vma: whose file's f_mapping is the provider's
  *
- * Return: 0, or -EINVAL for a private mapping.
+ * Return: 0, -EINVAL for a private mapping, -ENODEV for a revoked region.
  */
 int iopmem_region_mmap(struct iopmem_region *region,
 		       struct vm_area_struct *vma)
 {
+	bool revoked;
+
 	if (!(vma->vm_flags & VM_MAYSHARE))
 		return -EINVAL;
+
+	mutex_lock(&region->lock);
+	revoked = !region->vaddr;
+	mutex_unlock(&region->lock);
+	if (revoked)
+		return -ENODEV;
 
 	/* Must not grow; a core dump must not read from the device. */
 	vm_flags_set(vma, VM_MIXEDMAP | VM_DONTEXPAND | VM_DONTDUMP);
