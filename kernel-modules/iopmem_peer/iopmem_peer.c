@@ -27,8 +27,8 @@
 /* scatterlist.length has 32 bits. */
 #define MAX_SEGMENT	SZ_2G
 
-/* Pages pinned between two looks for a fatal signal. */
-#define PIN_BATCH	512UL
+/* Pages that are pinned at a time: their addresses fill a page. */
+#define PIN_BATCH	(PAGE_SIZE / sizeof(struct page *))
 
 /**
  * struct iopmem_peer_range - what one MR is registered on
@@ -38,6 +38,7 @@
  * @offset: of the first page in @region
  * @writable: the mapping of @region was, when it was looked up
  * @core_context: the core's name for the range
+ * @foreign: the pages that are pinned one by one
  */
 struct iopmem_peer_range {
 	struct iopmem_holder holder;
@@ -46,6 +47,7 @@ struct iopmem_peer_range {
 	u64 offset;
 	bool writable;
 	u64 core_context;
+	struct sg_append_table foreign;
 };
 
 static void *reg_handle;
@@ -188,50 +190,63 @@ static bool are_providers_pages(struct iopmem_peer_range *range,
 	return true;
 }
 
+static void unpin_foreign_pages(struct iopmem_peer_range *range)
+{
+	struct scatterlist *sg;
+	int i;
+
+	for_each_sgtable_sg(&range->foreign.sgt, sg, i)
+		unpin_user_page_range_dirty_lock(sg_page(sg),
+						 sg->length >> PAGE_SHIFT,
+						 false);
+	sg_free_append_table(&range->foreign);
+}
+
+/* The length is the user's word: nothing is allocated by it in advance. */
 static int pin_foreign_pages(struct iopmem_peer_range *range,
 			     unsigned long addr, unsigned long npages,
-			     int write, struct sg_table *sgt)
+			     int write)
 {
 	unsigned int flags = FOLL_PCI_P2PDMA | (write ? FOLL_WRITE : 0);
-	unsigned long done = 0;
 	struct page **pages;
-	int ret;
+	int ret = 0;
 
-	pages = kvmalloc_array(npages, sizeof(*pages), GFP_KERNEL);
+	pages = (struct page **)__get_free_page(GFP_KERNEL);
 	if (!pages)
 		return -ENOMEM;
 
-	while (done < npages) {
-		ret = pin_user_pages_fast(addr + (done << PAGE_SHIFT),
-					  min(npages - done, PIN_BATCH),
-					  flags, pages + done);
-		if (ret <= 0) {
-			ret = ret ?: -EFAULT;
-			goto err_unpin;
+	while (npages && !ret) {
+		int pinned = pin_user_pages_fast(addr,
+						 min(npages, PIN_BATCH), flags,
+						 pages);
+
+		if (pinned <= 0) {
+			ret = pinned ?: -EFAULT;
+			break;
 		}
-		done += ret;
-		if (!are_providers_pages(range, pages + done - ret, ret)) {
+		addr += (unsigned long)pinned << PAGE_SHIFT;
+		npages -= pinned;
+
+		if (are_providers_pages(range, pages, pinned))
+			ret = sg_alloc_append_table_from_pages(&range->foreign,
+							       pages, pinned, 0,
+							       (size_t)pinned <<
+							       PAGE_SHIFT,
+							       MAX_SEGMENT,
+							       npages,
+							       GFP_KERNEL);
+		else
 			ret = -EFAULT;
-			goto err_unpin;
-		}
-		if (fatal_signal_pending(current)) {
+		if (ret)
+			unpin_user_pages(pages, pinned);
+		else if (fatal_signal_pending(current))
 			ret = -EINTR;
-			goto err_unpin;
-		}
 		cond_resched();
 	}
-
-	ret = sg_alloc_table_from_pages_segment(sgt, pages, npages, 0,
-						npages << PAGE_SHIFT,
-						MAX_SEGMENT, GFP_KERNEL);
 	if (ret)
-		goto err_unpin;
-	kvfree(pages);
-	return 0;
+		unpin_foreign_pages(range);
 
-err_unpin:
-	unpin_user_pages(pages, done);
-	kvfree(pages);
+	free_page((unsigned long)pages);
 	return ret;
 }
 
@@ -252,23 +267,22 @@ static int iopmem_peer_get_pages(unsigned long addr, size_t size, int write,
 
 	if (range->region)
 		return get_region_pages(range, len, write, sg_head);
-	return pin_foreign_pages(range, first, len >> PAGE_SHIFT, write,
-				 sg_head);
+
+	ret = pin_foreign_pages(range, first, len >> PAGE_SHIFT, write);
+	if (!ret)
+		*sg_head = range->foreign.sgt;
+	return ret;
 }
 
 static void iopmem_peer_put_pages(struct sg_table *sg_head,
 				  void *client_context)
 {
 	struct iopmem_peer_range *range = client_context;
-	struct scatterlist *sg;
-	int i;
 
-	if (!range->region)
-		for_each_sgtable_sg(sg_head, sg, i)
-			unpin_user_page_range_dirty_lock(sg_page(sg),
-							 sg->length >>
-							 PAGE_SHIFT, false);
-	sg_free_table(sg_head);
+	if (range->region)
+		sg_free_table(sg_head);
+	else
+		unpin_foreign_pages(range);
 }
 
 static int iopmem_peer_dma_map(struct sg_table *sg_head, void *client_context,
