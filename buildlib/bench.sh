@@ -1,0 +1,75 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
+#
+# ./lab bench [messages|registration] [--boots N]: what messages and
+# registrations cost, in guests whose clock counts instructions. Tables on
+# stdout; JSON with every value and plots in build/bench/.
+set -euo pipefail
+
+cd "$(dirname "$0")/.."
+ROOT=$PWD
+BUILD=$ROOT/build
+# shellcheck source=buildlib/common.sh
+. buildlib/common.sh
+# shellcheck source=buildlib/kernel.sh
+. buildlib/kernel.sh
+
+# With "fast string" instructions and without: the kernel then copies and
+# clears memory in other ways.
+cpus=(max "max,-erms,-fsrm")
+boots=5
+whats=()
+while (($#)); do
+	case $1 in
+	messages | registration) whats+=("$1") ;;
+	--boots)
+		boots=${2:-}
+		[[ $boots =~ ^[1-9][0-9]*$ ]] || die "bench: --boots takes a number"
+		shift
+		;;
+	*) die "bench: messages, registration or --boots N, not $1" ;;
+	esac
+	shift
+done
+((${#whats[@]})) || whats=(messages registration)
+
+make_copy_cost()
+{
+	mkdir -p "$BUILD/copy_cost"
+	rsync -rt --checksum buildlib/copy_cost/ "$BUILD/copy_cost/"
+	"${kernel_make[@]}" -C "$(kernel_source patched)" \
+		O="$(kernel_out patched)" M="$BUILD/copy_cost" W=1 modules
+}
+
+# boot WHAT KERNEL CPU N [OPTION...]
+boot()
+{
+	local what=$1 kernel=$2 cpu=$3 n=$4 out=build/bench/raw-$1/$2.$3.$4
+	shift 4
+	say "bench: $what, $kernel kernel, -cpu $cpu, boot $n of $boots"
+	nice ./lab run --no-build --name bench --icount --kernel "$kernel" \
+		--cpu "$cpu" "$@" -- "buildlib/guest/bench-$what" >"$out"
+	# up to 2 GiB each
+	rm -f build/run/bench/*.img
+}
+
+./lab build patched modules-patched user
+[[ ${whats[*]} != *messages* ]] || ./lab build vanilla
+step copy_cost "copy_cost.ko" make_copy_cost
+
+for what in "${whats[@]}"; do
+	rm -rf "build/bench/raw-$what"
+	mkdir -p "build/bench/raw-$what"
+	for ((n = 1; n <= boots; n++)); do
+		for cpu in "${cpus[@]}"; do
+			if [[ $what == messages ]]; then
+				boot "$what" vanilla "$cpu" "$n"
+				boot "$what" patched "$cpu" "$n"
+			else
+				boot "$what" patched "$cpu" "$n" \
+					--bar-size 2048 --memory 4096
+			fi
+		done
+	done
+	buildlib/bench_report.py "$what"
+done

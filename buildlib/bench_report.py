@@ -1,0 +1,289 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
+"""
+bench_report.py messages|registration: what the boots of ./lab bench printed
+(build/bench/raw-WHAT/KERNEL.CPU.BOOT) as a table on stdout, as
+build/bench/WHAT.json with every value, and as a plot, build/bench/WHAT.svg.
+"""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from statistics import median
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+BENCH = os.path.join(ROOT, "build", "bench")
+PACKETS = 16	# of 4096 bytes, in a message
+SIZES = {"2M": 2 << 20, "64M": 64 << 20, "1G": 1 << 30}
+MEMORY = {"host-4K": "host, 4 KiB pages", "host-2M": "host, 2 MiB pages",
+	  "bar": "BAR"}
+
+LIMITS = """\
+What this rig cannot show: the CPU is emulated (QEMU TCG), so that uncached and
+write-combining memory cost what RAM costs, and there is no PCIe; Soft-RoCE
+copies by CPU where a NIC would use DMA. Instructions are not seconds, and no
+figure here is a speed of BAR memory."""
+
+
+def load(what):
+	"""A list of boots; each has lists of numbers by the words before."""
+	boots = []
+	folder = os.path.join(BENCH, "raw-" + what)
+	for name in sorted(os.listdir(folder)):
+		kernel, rest = name.split(".", 1)
+		cpu, number = rest.rsplit(".", 1)
+		boot = {"kernel": kernel, "cpu": cpu, "boot": int(number),
+			"values": {}}
+		with open(os.path.join(folder, name)) as file:
+			for line in file:
+				words = line.split()
+				if words[0] == "kernel":
+					boot["release"] = words[1]
+					continue
+				text = [w for w in words if not w.isdigit()]
+				numbers = [int(w) for w in words if w.isdigit()]
+				boot["values"].setdefault(
+					" ".join(text), []).append(numbers)
+		boots.append(boot)
+	return boots
+
+
+class Figure:
+	"""One number of a table: its median in each boot."""
+
+	def __init__(self, boots, kernel, cpu, key, column=0):
+		self.boots = [median(v[column] for v in boot["values"][key])
+			      for boot in boots
+			      if (boot["kernel"], boot["cpu"]) == (kernel, cpu)]
+		self.median = median(self.boots)
+		self.spread = max(self.boots) - min(self.boots)
+
+
+def number(value):
+	return f"{value:,.0f}"
+
+
+def micro(value):
+	return f"{value / 1000:,.1f}"
+
+
+def table(title, head, rows):
+	rows = [head] + rows
+	widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
+	# the words on the left, the numbers on the right
+	words = sum(1 for cell in rows[1] if not cell[0].isdigit()
+		    and cell[0] not in "+-")
+	print(f"\n{title}\n")
+	for row in rows:
+		print("  ".join(cell.ljust(w) if i < words else cell.rjust(w)
+				for i, (cell, w) in enumerate(zip(row, widths))
+				).rstrip())
+
+
+def models(boots):
+	return sorted({boot["cpu"] for boot in boots})
+
+
+# ---- messages
+
+def copies(boots, cpu, memory):
+	"""Instructions of the copy functions in a message: out of one MR, into
+	the other."""
+	used = {"host": ("memcpy", "memcpy"),
+		"bar": ("memcpy_fromio", "memcpy_toio")}[memory]
+	return PACKETS * sum(Figure(boots, "patched", cpu, f"copy {f}").median
+			     for f in used)
+
+
+def messages(boots):
+	count = len(boots) // 2 // len(models(boots))
+	summary = []
+	bars = []
+	rows = []
+	for cpu in models(boots):
+		for test in ("write", "read"):
+			for memory in ("host", "bar"):
+				f = Figure(boots, "patched", cpu,
+					   f"message {test} {memory}")
+				copy = copies(boots, cpu, memory)
+				rows.append([cpu, test, memory,
+					     number(f.median), number(f.spread),
+					     number(copy),
+					     number(f.median - copy)])
+				bars.append((f"{cpu}: {test}, {memory}",
+					     [("copy loop", copy),
+					      ("all else", f.median - copy)]))
+				summary.append({
+					"cpu": cpu, "test": test,
+					"memory": memory, "total": f.median,
+					"spread": f.spread, "copy": copy})
+	table("Instructions for an RDMA message of 64 KiB, patched kernel (median "
+	      f"of {count} boots; spread: largest less smallest)",
+	      ["-cpu", "test", "memory", "total", "spread", "copy loop",
+	       "all else"], rows)
+
+	rows = [[cpu] + [f"{Figure(boots, 'patched', cpu, f'copy {f}').median / 4096:.2f}"
+			 for f in ("loop", "memcpy", "memcpy_fromio",
+				   "memcpy_toio")]
+		for cpu in models(boots)]
+	print("""
+Copy loop: each byte is copied out of one MR and into the other. A kernel module
+timed the copy functions on 4096 bytes, in the same boots; x 16 packets x 2.""")
+	table("Instructions a byte", ["-cpu", "a loop of one", "memcpy (host)",
+				      "memcpy_fromio (bar)",
+				      "memcpy_toio (bar)"], rows)
+
+	rows = []
+	for cpu in models(boots):
+		for test in ("write", "read"):
+			key = f"message {test} host"
+			old = Figure(boots, "vanilla", cpu, key)
+			new = Figure(boots, "patched", cpu, key)
+			diff = new.median - old.median
+			spread = max(old.spread, new.spread)
+			rows.append([cpu, test,
+				     "within" if abs(diff) <= spread else "BEYOND",
+				     number(old.median), number(new.median),
+				     f"{diff:+,.0f}",
+				     f"{100 * diff / old.median:+.3f} %",
+				     number(old.spread), number(new.spread)])
+			summary.append({
+				"cpu": cpu, "test": test, "memory": "host",
+				"unpatched": old.median, "patched": new.median,
+				"unpatched_spread": old.spread,
+				"patched_spread": new.spread})
+	table("Host memory, patched against unpatched rxe: instructions for a "
+	      f"message ({count} boots each)",
+	      ["-cpu", "test", "spread?", "unpatched", "patched", "difference",
+	       "", "spread: unp.", "patched"], rows)
+	plot("messages", "Instructions for an RDMA message of 64 KiB", bars)
+	return summary
+
+
+# ---- registration
+
+def registration(boots):
+	count = len(boots) // len(models(boots))
+	summary = []
+	bars = []
+	rows = []
+	pages = []
+	for cpu in models(boots):
+		for memory, name in MEMORY.items():
+			warm_at = {}
+			for size in SIZES:
+				cold = Figure(boots, "patched", cpu,
+					      f"cold {memory} {size}")
+				warm, dereg = (
+					Figure(boots, "patched", cpu,
+					       f"warm {memory} {size}", column)
+					for column in (0, 1))
+				warm_at[size] = warm.median
+				rows.append([cpu, name, size,
+					     micro(warm.median),
+					     micro(warm.spread),
+					     micro(dereg.median),
+					     micro(dereg.spread),
+					     micro(cold.median)])
+				bars.append((f"{cpu}: {name}, {size}",
+					     [("ibv_reg_mr, warm",
+					       warm.median)]))
+				summary.append({
+					"cpu": cpu, "memory": memory,
+					"size": SIZES[size],
+					"reg": warm.median,
+					"reg_spread": warm.spread,
+					"dereg": dereg.median,
+					"dereg_spread": dereg.spread,
+					"cold_reg": cold.median})
+			per_page = ((warm_at["1G"] - warm_at["2M"]) /
+				    ((SIZES["1G"] - SIZES["2M"]) / 4096))
+			pages.append([cpu, name, f"{per_page:.3f}"])
+	table("Registering one region, in thousands of instructions (us at one a "
+	      f"ns; median of {count} boots; spread: largest less smallest)",
+	      ["-cpu", "memory", "size", "reg", "spread", "dereg", "spread",
+	       "first reg"], rows)
+	print("""
+first reg: of memory not used before. It zeroes it, and finds host memory too;
+the other columns are of the 9 registrations that follow.""")
+	table("Instructions for each further 4 KiB of ibv_reg_mr, from 2 MiB to "
+	      "1 GiB", ["-cpu", "memory", "a page"], pages)
+	plot("registration", "ibv_reg_mr, warm: instructions (logarithmic)",
+	     bars, logarithmic=True)
+	return summary
+
+
+# ---- plot
+
+def plot(what, title, bars, logarithmic=False):
+	"""Horizontal bars, each of one or more (name, value) parts."""
+	left, right, line = 270, 760, 26
+	colours = ("#d55e00", "#0072b2")
+	largest = max(sum(v for _, v in parts) for _, parts in bars)
+	legend = [name for name, _ in bars[0][1]]
+	height = 60 + line * (len(bars) + 1)
+	svg = ["<svg xmlns='http://www.w3.org/2000/svg' width='880' "
+	       f"height='{height}' font-family='sans-serif' font-size='13'>",
+	       "<rect width='100%' height='100%' fill='white'/>",
+	       f"<text x='10' y='24' font-size='16'>{title}</text>"]
+
+	def scale(value):
+		if logarithmic:
+			# a bar's length is the decades above a thousand
+			value = math.log10(max(value, 1000) / 1000)
+			return value / math.log10(largest / 1000) * (right - left)
+		return value / largest * (right - left)
+
+	for i, name in enumerate(legend):
+		x = left + 160 * i
+		svg.append(f"<rect x='{x}' y='36' width='12' height='12' "
+			   f"fill='{colours[i]}'/>"
+			   f"<text x='{x + 18}' y='47'>{name}</text>")
+	for i, (label, parts) in enumerate(bars):
+		y = 62 + line * i
+		x = left
+		svg.append(f"<text x='{left - 8}' y='{y + 14}' "
+			   f"text-anchor='end'>{label}</text>")
+		for (_, value), colour in zip(parts, colours):
+			width = scale(value)
+			svg.append(f"<rect x='{x:.1f}' y='{y}' "
+				   f"width='{width:.1f}' height='18' "
+				   f"fill='{colour}'/>")
+			x += width
+		total = sum(value for _, value in parts)
+		svg.append(f"<text x='{x + 6:.1f}' y='{y + 14}'>"
+			   f"{number(total)}</text>")
+	svg.append("</svg>\n")
+	with open(os.path.join(BENCH, what + ".svg"), "w") as file:
+		file.write("\n".join(svg))
+
+
+def git(*words):
+	return subprocess.run(["git", "-C", ROOT, *words], text=True,
+			      capture_output=True).stdout.strip()
+
+
+def main():
+	what = sys.argv[1]
+	boots = load(what)
+	summary = {"messages": messages, "registration": registration}[what](boots)
+	print("\n" + LIMITS)
+	path = os.path.join(BENCH, what + ".json")
+	with open(path, "w") as file:
+		json.dump({
+			"what": what,
+			"commit": git("rev-parse", "HEAD") or "unknown",
+			"changed_since": bool(git("status", "--porcelain")),
+			"mode": "-smp 1, TCG, -icount shift=0: ns = instructions",
+			"summary": summary,
+			"boots": boots,
+		}, file, indent=1)
+		file.write("\n")
+	print(f"\nEvery value: {os.path.relpath(path)}; plot: "
+	      f"{os.path.relpath(os.path.join(BENCH, what + '.svg'))}")
+
+
+if __name__ == "__main__":
+	main()

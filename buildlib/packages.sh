@@ -1,0 +1,54 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
+#
+# The Debian packages that the lab needs.
+
+lab_packages=(
+	# to build the kernel
+	linux-source-6.12 gcc libc6-dev make bc flex bison libelf-dev libssl-dev kmod
+	cpio rsync git ccache patch xz-utils perl procps python3
+	# the modules, libraries and perftest
+	cmake pkg-config autoconf automake libtool libibverbs-dev
+	librdmacm-dev libibumad-dev libpci-dev libnuma-dev libudev-dev
+	sparse shellcheck
+	# the guest, whose root is the host's
+	qemu-system-x86 iproute2 rdma-core ibverbs-providers ibverbs-utils
+	python3-pyverbs fio nvme-cli strace udev hostname
+)
+
+install_packages()
+{
+	local missing=() package release="" id=""
+
+	[[ -r /etc/os-release ]] && {
+		id=$(. /etc/os-release; echo "${ID:-}")
+		release=$(. /etc/os-release; echo "${VERSION_ID:-}")
+	}
+	[[ $id == debian && ($release == 12 || $release == 13) ]] ||
+		die "the lab runs on Debian 12 and 13; this is ${id:-unknown} ${release:-}"
+
+	for package in "${lab_packages[@]}"; do
+		[[ $(dpkg-query -W -f '${db:Status-Status}' "$package" \
+			2>/dev/null) == installed ]] || missing+=("$package")
+	done
+	((${#missing[@]})) || return 0
+
+	if [[ ${LAB_NO_INSTALL:-} ]]; then
+		say "missing packages: ${missing[*]}"
+		exit 1
+	fi
+	say "will install with apt-get: ${missing[*]}"
+	local sudo=()
+	if ((EUID)); then
+		[[ $(command -v sudo) ]] ||
+			die "not root and no sudo: install them by hand"
+		sudo -v		# asks for the password here, not in the log
+		sudo=(sudo -n)
+	fi
+	step apt-update "package lists" "${sudo[@]}" apt-get update
+	# no pty: the output goes to a log
+	step apt-install "packages" "${sudo[@]}" \
+		env DEBIAN_FRONTEND=noninteractive \
+		apt-get install -y --no-install-recommends \
+		-o Dpkg::Use-Pty=0 "${missing[@]}"
+}

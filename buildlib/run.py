@@ -1,0 +1,711 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
+"""./lab run and ./lab shell: build what is needed, boot a guest, judge it."""
+
+import argparse
+import ctypes
+import fcntl
+import json
+import os
+import re
+import secrets
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import termios
+import threading
+import time
+import tty
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+BUILD = os.path.join(ROOT, "build")
+RUNS = os.path.join(BUILD, "run")
+
+# Exit codes of ours, beside those of the command.
+TIMEOUT, NO_STATUS, BAD_KERNEL = 124, 98, 99
+
+# -cpu decides whether the kernel lets peers talk through the host bridge:
+# it trusts AMD's from Zen on, and of Intel's only a few it knows by PCI ID.
+TOPOLOGIES = {
+	"switch": "Skylake-Server",
+	"bridge": "EPYC",
+	"blocked": "Skylake-Server",
+	"iommu": "EPYC",
+}
+KERNELS = ("patched", "debug", "vanilla")
+
+# Any of these in the console is a fault of the kernel, whatever the command
+# returned. "Call Trace:" is not here: fault injection prints it on purpose.
+FAULTS = re.compile(
+	r"Kernel panic|\bOops\b|\bBUG:|kernel BUG at|\bWARNING:|\bUBSAN:"
+	r"|Unable to handle|kmemleak: Memory pool empty"
+	r"|INFO: task .* blocked for more than|rcu: INFO: |refcount_t: "
+	r"|INFO: possible |INFO: trying to register|DEBUG_LOCKS_WARN_ON"
+	r"|possible circular locking|inconsistent lock state"
+	r"|suspicious RCU usage|unreferenced object|new suspected memory leaks"
+	r"|sleeping function called|scheduling while atomic"
+	r"|workqueue lockup|ODEBUG: |list_(add|del) corruption"
+	r"|Bad page (state|map)|Out of memory: Killed|stack-protector")
+
+
+class Stop(Exception):
+	"""A signal asks us to end."""
+
+
+def say(text):
+	print(f"lab: {text}", file=sys.stderr)
+
+
+def relative(path):
+	return os.path.relpath(path)
+
+
+class Parser(argparse.ArgumentParser):
+	def error(self, message):
+		say(f"{message} (see ./lab --help)")
+		sys.exit(2)
+
+
+def parse(argv):
+	parser = Parser(prog="./lab", allow_abbrev=False, add_help=False)
+	parser.add_argument("mode", choices=("run", "shell"))
+	parser.add_argument("--topology", choices=TOPOLOGIES, default="switch")
+	parser.add_argument("--kernel", choices=KERNELS, default="patched")
+	parser.add_argument("--cpu")
+	parser.add_argument("--smp", type=int)
+	parser.add_argument("--memory", type=int, metavar="MIB")
+	parser.add_argument("--bar-size", type=int, default=64, metavar="MIB")
+	parser.add_argument("--timeout", type=float, metavar="S")
+	parser.add_argument("--icount", action="store_true")
+	parser.add_argument("--append", action="append", default=[])
+	parser.add_argument("--name")
+	parser.add_argument("--no-build", action="store_true")
+	end = argv.index("--") if "--" in argv else len(argv)
+	args, rest = parser.parse_known_args(argv[:end])
+	if rest and rest[0].startswith("-"):
+		parser.error(f"unknown option {rest[0]}")
+	if rest:
+		parser.error(f"put -- before the command: -- {rest[0]} ...")
+	args.command = argv[end + 1:]
+	if args.mode == "run" and not args.command:
+		parser.error("run: no command given")
+	if args.bar_size < 1 or args.bar_size & (args.bar_size - 1):
+		parser.error("--bar-size: a BAR's size is a power of two")
+	if args.name and not re.fullmatch(r"[A-Za-z0-9][\w.-]*", args.name):
+		parser.error(f"--name: {args.name!r} cannot name a folder")
+	if args.icount and args.smp not in (None, 1):
+		parser.error("--icount works with one CPU only")
+	if args.smp is None:
+		args.smp = 1 if args.icount else 2
+	if args.memory is None:
+		# KASAN's shadow and quarantine take their part
+		args.memory = 3072 if args.kernel == "debug" else 2048
+	if args.timeout is None:
+		args.timeout = 900 if args.mode == "run" else 0
+	if not args.command:
+		args.command = ["bash", "-i"]
+	return args
+
+
+def build(kernel):
+	"""What the guest will use, brought up to date."""
+	child = subprocess.Popen([os.path.join(ROOT, "lab"), "build", kernel,
+				  f"modules-{kernel}", "user", "perftest"],
+				 stdin=subprocess.DEVNULL)
+	try:
+		if child.wait():
+			sys.exit(child.returncode)
+	except Stop:
+		child.terminate()
+		child.wait()
+		raise
+
+
+def kernel_image(kernel):
+	return os.path.join(BUILD, "kernel", kernel, "bzImage")
+
+
+def make_folder(name):
+	"""The folder of this run, locked for as long as we live."""
+	path = os.path.join(RUNS, name)
+	os.makedirs(path, exist_ok=True)
+	lock = os.open(os.path.join(path, ".lock"), os.O_CREAT | os.O_RDWR)
+	try:
+		fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+	except BlockingIOError:
+		say(f"run {name} is still going on")
+		sys.exit(1)
+	for entry in os.scandir(path):
+		if entry.is_dir(follow_symlinks=False):
+			shutil.rmtree(entry)
+		elif entry.name != ".lock":
+			os.unlink(entry)
+	os.mkdir(os.path.join(path, "out"))
+	return path
+
+
+def forget_old_runs(keep=10):
+	"""Runs that were given no name are kept for a while only."""
+	old = [e for e in os.scandir(RUNS) if re.fullmatch(r"pid\d+(-kvm)?", e.name)]
+	old.sort(key=lambda e: e.stat().st_mtime, reverse=True)
+	for entry in old[keep:]:
+		try:
+			with open(os.path.join(entry.path, ".lock")) as lock:
+				fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+				shutil.rmtree(entry.path)
+		except OSError:
+			pass	# in use, or being removed by another ./lab
+
+
+class Qmp:
+	"""QEMU's control socket."""
+
+	def __init__(self, sock):
+		self.sock = sock
+		self.buffer = b""
+		self.events = []
+		self.receive()		# the greeting
+		self.command("qmp_capabilities")
+
+	def receive(self):
+		while b"\n" not in self.buffer:
+			data = self.sock.recv(65536)
+			if not data:
+				raise RuntimeError("QEMU is gone")
+			self.buffer += data
+		line, self.buffer = self.buffer.split(b"\n", 1)
+		return json.loads(line)
+
+	def command(self, name, arguments=None):
+		self.sock.settimeout(60)
+		message = {"execute": name, "arguments": arguments or {}}
+		self.sock.sendall(json.dumps(message).encode() + b"\n")
+		while True:
+			answer = self.receive()
+			if "event" in answer:
+				self.events.append(answer)
+			elif "error" in answer:
+				raise RuntimeError(answer["error"]["desc"])
+			else:
+				return answer["return"]
+
+	def wait_event(self, name, device, seconds):
+		end = time.monotonic() + seconds
+		while True:
+			for event in self.events:
+				if (event["event"] == name and
+				    event["data"].get("device") == device):
+					return
+			self.events.clear()
+			self.sock.settimeout(max(end - time.monotonic(), 0.01))
+			try:
+				self.events.append(self.receive())
+			except TimeoutError:
+				raise RuntimeError(f"no {name} in {seconds} s")
+
+
+class Guest:
+	"""One QEMU, its files and its channels."""
+
+	def __init__(self, args, folder):
+		self.args = args
+		self.folder = folder
+		self.out = os.path.join(folder, "out")
+		self.console = os.path.join(folder, "console.log")
+		self.token = secrets.token_hex(16).encode()
+		self.devices = {}	# by QEMU id: device_add's arguments
+		self.memories = {}	# by QEMU id: object-add's arguments
+		self.process = None
+		self.relays = []
+		self.terminal = None	# settings to restore
+
+	# ---- what the guest consists of
+
+	def image(self, name, mib):
+		"""A fresh sparse file of zeros."""
+		path = os.path.join(self.folder, name + ".img")
+		with open(path, "wb") as file:
+			file.truncate(mib << 20)
+		return path
+
+	def add_device(self, driver, **properties):
+		device = {"driver": driver, **properties}
+		self.devices[device["id"]] = device
+		return ["-device", json.dumps(device)]
+
+	def slots(self):
+		"""Bus and options of the four places where devices go."""
+		argv = []
+		driver, parent = "pcie-root-port", "pcie.0"
+		if self.args.topology == "switch":
+			argv += self.add_device(driver, id="port0", bus=parent,
+						chassis=1, slot=1)
+			argv += self.add_device("x3130-upstream", id="up",
+						bus="port0")
+			driver, parent = "xio3130-downstream", "up"
+		buses = [f"port{i}" for i in range(1, 5)]
+		for number, bus in enumerate(buses, 2):
+			argv += self.add_device(driver, id=bus, bus=parent,
+						chassis=number, slot=number)
+		return argv, buses
+
+	def test_devices(self):
+		argv, buses = self.slots()
+		for i in range(2):
+			memory = {
+				"qom-type": "memory-backend-file",
+				"id": f"mem-bar{i}",
+				"share": True,
+				"size": self.args.bar_size << 20,
+				"mem-path": self.image(f"bar{i}",
+						       self.args.bar_size),
+			}
+			self.memories[f"bar{i}"] = memory
+			argv += ["-object", json.dumps(memory)]
+			argv += self.add_device("ivshmem-plain", id=f"bar{i}",
+						bus=buses[i],
+						memdev=memory["id"])
+		for i in range(2):
+			path = self.image(f"nvme{i}", 64)
+			argv += ["-blockdev", "driver=raw,file.driver=file,"
+				 f"node-name=disk{i},file.filename={path}"]
+			extra = {"cmb_size_mb": 64} if i == 0 else {}
+			argv += self.add_device("nvme", id=f"nvme{i}",
+						bus=buses[2 + i],
+						drive=f"disk{i}",
+						serial=f"lab{i}", **extra)
+		return argv
+
+	def qemu_command(self, accel, channels):
+		args = self.args
+		machine = "q35"
+		append = ("console=ttyS0 loglevel=7 panic=-1 oops=panic "
+			  "root=root rootfstype=9p rootflags=trans=virtio,"
+			  "version=9p2000.L,msize=512000,cache=loose ro "
+			  f"init={ROOT}/buildlib/guest/init "
+			  f"LAB_JOB={self.folder}/job")
+		argv = ["qemu-system-x86_64", "-name", "lab-" +
+			os.path.basename(self.folder), "-nodefaults",
+			"-no-user-config", "-display", "none", "-no-reboot",
+			"-cpu", args.cpu or TOPOLOGIES[args.topology],
+			"-smp", str(args.smp), "-m", str(args.memory),
+			# unplugging is pciehp's, as on real hardware
+			"-global",
+			"ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off"]
+		if args.icount:
+			argv += ["-accel", "tcg,thread=single",
+				 "-icount", "shift=0,sleep=off"]
+		else:
+			argv += ["-accel", accel]
+		if args.topology == "iommu":
+			machine += ",kernel-irqchip=split"
+			argv += ["-device", "intel-iommu"]
+			append += " intel_iommu=on"
+		argv += ["-machine", machine, "-kernel",
+			 kernel_image(args.kernel), "-append",
+			 " ".join([append] + args.append)]
+		argv += ["-chardev", f"file,id=console,path={self.console}",
+			 "-serial", "chardev:console"]
+		for tag, path, readonly in (("root", "/", "on"),
+					    ("out", self.out, "off")):
+			argv += ["-fsdev", f"local,id={tag},path={path},"
+				 "security_model=none,multidevs=remap,"
+				 f"readonly={readonly}",
+				 "-device", f"virtio-9p-pci,fsdev={tag},"
+				 f"mount_tag={tag}"]
+		argv += ["-device", "virtio-rng-pci",
+			 "-device", "virtio-serial-pci"]
+		for name, sock in channels.items():
+			argv += ["-chardev",
+				 f"socket,id={name},fd={sock.fileno()}"]
+			if name == "qmp":
+				argv += ["-mon", "chardev=qmp,mode=control"]
+			elif name == "tty":
+				argv += ["-device", "virtconsole,chardev=tty"]
+			else:
+				argv += ["-device", "virtserialport,"
+					 f"chardev={name},name=lab.{name}"]
+		return argv + self.test_devices()
+
+	def write_job(self):
+		"""What guest/init reads."""
+		size = os.terminal_size((80, 24))
+		if os.isatty(1):
+			size = os.get_terminal_size(1)
+		modules = os.path.join(BUILD, "kernel", self.args.kernel, "root")
+		exports = {
+			"LAB_KERNEL": self.args.kernel,
+			"LAB_TOPOLOGY": self.args.topology,
+			"LAB_BUILD": BUILD,
+			"LAB_OUT": self.out,
+			"LAB_MODULES": modules,
+		}
+		if "LAB_LONG" in os.environ:
+			exports["LAB_LONG"] = os.environ["LAB_LONG"]
+		values = {
+			"lab_root": ROOT,
+			"lab_path": f"{BUILD}/perftest/bin:{BUILD}/user/tests",
+			"lab_mode": self.args.mode,
+			"lab_token": self.token.decode(),
+			"lab_term": os.environ.get("TERM", "dumb"),
+			"lab_rows": str(size.lines),
+			"lab_cols": str(size.columns),
+		}
+		with open(os.path.join(self.folder, "job"), "w") as job:
+			for key, value in exports.items():
+				job.write(f"export {key}={shlex.quote(value)}\n")
+			for key, value in values.items():
+				job.write(f"{key}={shlex.quote(value)}\n")
+			job.write(f"lab_command=({shlex.join(self.args.command)})\n")
+
+	# ---- channels
+
+	def relay_output(self, sock, fd):
+		"""Pass on what the command prints, up to the token."""
+		held = b""
+		while True:
+			data = sock.recv(65536)
+			held += data
+			done = held.endswith(self.token)
+			if done:
+				ready, held = held[:-len(self.token)], b""
+			elif not data:
+				ready, held = held, b""
+			else:
+				# the tail may be the token's beginning
+				keep = len(self.token) - 1
+				while keep and not held.endswith(
+						self.token[:keep]):
+					keep -= 1
+				ready, held = (held[:len(held) - keep],
+					       held[len(held) - keep:])
+			write_all(fd, ready)
+			if done or not data:
+				return
+
+	def relay_terminal(self, sock):
+		"""Keys to the guest's terminal."""
+		while True:
+			data = os.read(0, 4096)
+			if not data:
+				sock.sendall(b"\x04")	# end of file, on a tty
+				return
+			sock.sendall(data)
+
+	def relay_screen(self, sock):
+		while True:
+			data = sock.recv(65536)
+			if not data:
+				return
+			write_all(1, data)
+
+	# ---- lab-host
+
+	def agent(self, sock, qmp_sock):
+		qmp = Qmp(qmp_sock)
+		calls = {"address": self.address, "find": self.find,
+			 "count": self.count, "device_del": self.device_del,
+			 "device_add": self.device_add, "drained": self.drained}
+		with sock.makefile("rwb", buffering=0) as stream:
+			for line in stream:
+				words = line.decode(errors="replace").split()
+				try:
+					call = calls[words[0]]
+					answer = f"0 {call(qmp, *words[1:])}"
+				except (KeyError, IndexError, TypeError):
+					answer = "1 no such request"
+				except (OSError, RuntimeError, ValueError) as e:
+					answer = f"1 {e}"
+				stream.write(answer.strip().encode() + b"\n")
+
+	def device(self, name):
+		if name not in self.devices:
+			raise RuntimeError(f"no device {name}")
+		return self.devices[name]
+
+	def address(self, qmp, name):
+		self.device(name)
+
+		def search(devices):
+			for d in devices:
+				if d["qdev_id"] == name:
+					return (f"0000:{d['bus']:02x}:"
+						f"{d['slot']:02x}."
+						f"{d['function']}")
+				below = d.get("pci_bridge", {}).get("devices")
+				found = search(below or [])
+				if found:
+					return found
+			return None
+
+		for bus in qmp.command("query-pci"):
+			found = search(bus["devices"])
+			if found:
+				return found
+		raise RuntimeError("not plugged in")
+
+	def backing(self, name):
+		path = os.path.join(self.folder, name + ".img")
+		if not os.path.exists(path):
+			raise RuntimeError(f"no file behind {name}")
+		return path
+
+	def find(self, _, name, file):
+		path = os.path.realpath(os.path.join(self.out, file))
+		if not path.startswith(self.out + "/"):
+			raise RuntimeError("the file is not in LAB_OUT")
+		with open(path, "rb") as f:
+			needle = f.read()
+		if not needle.strip(b"\0"):
+			raise RuntimeError("only zeros, which prove nothing")
+		with open(self.backing(name), "rb") as f:
+			for start, end in extents(f):
+				# the bytes may begin or end in a hole
+				start = max(start - len(needle), 0)
+				f.seek(start)
+				data = f.read(end + len(needle) - start)
+				at = data.find(needle)
+				if at >= 0:
+					return start + at
+		raise RuntimeError("not found")
+
+	def count(self, _, name, byte):
+		value = int(byte, 0)
+		total = 0
+		with open(self.backing(name), "rb") as f:
+			size = os.fstat(f.fileno()).st_size
+			for start, end in extents(f):
+				size -= end - start
+				f.seek(start)
+				while start < end:
+					data = f.read(min(end - start, 1 << 24))
+					total += data.count(value)
+					start += len(data)
+		return total + (size if value == 0 else 0)
+
+	def device_del(self, qmp, name):
+		self.device(name)
+		qmp.events.clear()
+		qmp.command("device_del", {"id": name})
+		qmp.wait_event("DEVICE_DELETED", name, 120)
+		return ""
+
+	def device_add(self, qmp, name):
+		if name in self.memories:
+			# QEMU 7.2 asserts when a BAR's memory is used again
+			memory = self.memories[name]
+			qmp.command("object-del", {"id": memory["id"]})
+			qmp.command("object-add", memory)
+		qmp.command("device_add", self.device(name))
+		return ""
+
+	def drained(self, _):
+		for thread in self.relays:
+			thread.join()
+		return ""
+
+	# ---- a run
+
+	def start(self, accel):
+		names = ["host", "qmp"]
+		names += ["tty"] if self.args.mode == "shell" else ["out", "err"]
+		pairs = {name: socket.socketpair() for name in names}
+		ours = {name: pair[0] for name, pair in pairs.items()}
+		theirs = {name: pair[1] for name, pair in pairs.items()}
+		self.write_job()
+		argv = self.qemu_command(accel, theirs)
+		parent = os.getpid()
+		with open(os.path.join(self.folder, "qemu.log"), "w") as log:
+			log.write(shlex.join(argv) + "\n")
+			log.flush()
+			self.process = subprocess.Popen(
+				argv, stdin=subprocess.DEVNULL, stdout=log,
+				stderr=log, start_new_session=True,
+				preexec_fn=lambda: die_with(parent),
+				pass_fds=[s.fileno() for s in theirs.values()])
+		for sock in theirs.values():
+			sock.close()
+
+		def thread(function, *arguments):
+			t = threading.Thread(target=guarded, daemon=True,
+					     args=(function, *arguments))
+			t.start()
+			return t
+
+		thread(self.agent, ours["host"], ours["qmp"])
+		if self.args.mode == "shell":
+			if os.isatty(0):
+				self.terminal = termios.tcgetattr(0)
+				tty.setraw(0)
+			thread(self.relay_terminal, ours["tty"])
+			self.relays = [thread(self.relay_screen, ours["tty"])]
+		else:
+			self.relays = [
+				thread(self.relay_output, ours["out"], 1),
+				thread(self.relay_output, ours["err"], 2)]
+
+	def stop(self):
+		"""Whatever happens, no QEMU and no raw terminal stay."""
+		if self.process:
+			self.process.kill()
+			self.process.wait()
+		if self.terminal:
+			termios.tcsetattr(0, termios.TCSADRAIN, self.terminal)
+
+	def wait(self):
+		"""True if the guest ended by itself in time."""
+		try:
+			self.process.wait(self.args.timeout or None)
+			ended = True
+		except subprocess.TimeoutExpired:
+			ended = False
+		self.stop()
+		for thread in self.relays:
+			thread.join(10)
+		return ended
+
+	def verdict(self, ended):
+		"""The run's exit code, with a reason if it is ours."""
+		lines = read_lines(self.console)
+		log = relative(self.console)
+		for number, line in enumerate(lines):
+			if FAULTS.search(line):
+				show(lines[number:number + 40])
+				say(f"the kernel reported a fault, see {log} "
+				    f"line {number + 1}")
+				return BAD_KERNEL
+		if not ended:
+			show(lines[-20:])
+			say(f"timeout after {self.args.timeout:g} s, see {log}")
+			return TIMEOUT
+		try:
+			with open(os.path.join(self.out, ".status")) as status:
+				return int(status.read())
+		except (FileNotFoundError, ValueError):
+			pass
+		show(lines[-20:])
+		qemu_log = os.path.join(self.folder, "qemu.log")
+		show(line for line in read_lines(qemu_log)[1:]
+		     if "support requested feature" not in line)
+		say("the guest ended before the command did (QEMU exit code "
+		    f"{self.process.returncode}), see {log} and "
+		    f"{relative(qemu_log)}")
+		return NO_STATUS
+
+
+def die_with(parent):
+	"""In the child: SIGKILL when the parent dies, even by SIGKILL."""
+	ctypes.CDLL(None).prctl(1, signal.SIGKILL)	# PR_SET_PDEATHSIG
+	if os.getppid() != parent:
+		os._exit(1)
+
+
+def guarded(function, *arguments):
+	"""That QEMU is gone is no news: the main thread waits for it."""
+	try:
+		function(*arguments)
+	except (ConnectionError, RuntimeError):
+		pass
+
+
+def write_all(fd, data):
+	try:
+		while data:
+			data = data[os.write(fd, data):]
+	except BrokenPipeError:
+		# as "head" does to its writers; the main thread ends the run
+		os.kill(os.getpid(), signal.SIGTERM)
+		raise
+
+
+def extents(file):
+	"""(start, end) of a sparse file's parts that hold data."""
+	fd = file.fileno()
+	end = 0
+	while True:
+		try:
+			start = os.lseek(fd, end, os.SEEK_DATA)
+		except OSError:		# ENXIO: none after this
+			return
+		end = os.lseek(fd, start, os.SEEK_HOLE)
+		yield start, end
+
+
+def read_lines(path):
+	try:
+		with open(path, errors="replace") as file:
+			return file.read().splitlines()
+	except FileNotFoundError:
+		return []
+
+
+def show(lines):
+	for line in lines:
+		print("  | " + line.rstrip(), file=sys.stderr)
+
+
+def accelerator(kernel):
+	"""
+	"kvm" if a guest was seen to boot with it: a /dev/kvm that opens may
+	still not run one. Asked once per boot of the host.
+	"""
+	if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+		return "tcg"
+	with open("/proc/sys/kernel/random/boot_id") as file:
+		key = file.read().strip()
+	cache = os.path.join(BUILD, "accelerator")
+	if os.path.exists(cache):
+		with open(cache) as file:
+			boot, accel = file.read().split()
+		if boot == key:
+			return accel
+	args = parse(["run", "--timeout", "20", "--kernel", kernel, "--", "true"])
+	guest = Guest(args, make_folder(f"pid{os.getpid()}-kvm"))
+	try:
+		guest.start("kvm")
+		accel = "tcg"
+		if guest.wait() and os.path.exists(guest.out + "/.status"):
+			accel = "kvm"
+	finally:
+		guest.stop()
+	with open(cache, "w") as file:
+		file.write(f"{key} {accel}\n")
+	return accel
+
+
+def on_signal(number, _):
+	raise Stop(number)
+
+
+def main():
+	args = parse(sys.argv[1:])
+	for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+		signal.signal(number, on_signal)
+	guest = None
+	try:
+		if not (args.no_build or "LAB_NO_BUILD" in os.environ):
+			build(args.kernel)
+		if not os.path.exists(kernel_image(args.kernel)):
+			say(f"the {args.kernel} kernel is not built")
+			return 1
+		folder = make_folder(args.name or f"pid{os.getpid()}")
+		forget_old_runs()
+		guest = Guest(args, folder)
+		guest.start(accelerator(args.kernel))
+		return guest.verdict(guest.wait())
+	except Stop as stop:
+		say(f"stopped by {signal.Signals(stop.args[0]).name}")
+		return 128 + stop.args[0]
+	finally:
+		if guest:
+			guest.stop()
+
+
+if __name__ == "__main__":
+	code = main()
+	# Threads may be blocked in a write to a reader that is gone.
+	sys.stderr.flush()
+	os._exit(code)
