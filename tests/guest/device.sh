@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
+# shellcheck shell=bash
+#
+# For the guest's halves of the suites: finding devices, binding and unbinding
+# them, and looking at the kernel's log.
+
+pci=/sys/bus/pci
+class=/sys/class/iopmem
+
+# pci_path ID: the sysfs folder of a QEMU device.
+pci_path()
+{
+	echo "$pci/devices/$(lab-host address "$1")"
+}
+
+# node_of PATH: the /dev name of a function's node.
+node_of()
+{
+	local dir
+	for dir in "$1"/iopmem/iopmem*; do
+		[[ -e $dir ]] && echo "/dev/${dir##*/}" && return
+	done
+	echo "$1 has no node" >&2
+	return 1
+}
+
+# bytes_free NODE
+bytes_free()
+{
+	cat "$class/${1##*/}/free"
+}
+
+# disk_of ID: the /dev name of an NVMe's namespace, waiting for it.
+disk_of()
+{
+	local path tries disk
+	modprobe nvme
+	path=$(pci_path "$1")
+	for ((tries = 0; tries < 100; tries++)); do
+		for disk in "$path"/nvme/nvme*/nvme*n*; do
+			[[ -b /dev/${disk##*/} ]] && echo "/dev/${disk##*/}" &&
+				return
+		done
+		sleep 0.1
+	done
+	echo "$1 has no block device" >&2
+	return 1
+}
+
+unbind()
+{
+	echo "${1##*/}" >"$1/driver/unbind"
+}
+
+attach()
+{
+	echo "${1##*/}" >$class/attach
+}
+
+detach()
+{
+	echo "${1##*/}" >$class/detach
+}
+
+# plug_in ID: and wait until the guest has seen it.
+plug_in()
+{
+	local tries path
+	lab-host device_add "$1"
+	path=$(pci_path "$1")
+	for ((tries = 0; tries < 150; tries++)); do
+		[[ -e $path ]] && return
+		sleep 0.1
+	done
+	echo "$1 did not appear as $path" >&2
+	return 1
+}
+
+# From here on, logged sees what the kernel logs.
+log_from_here()
+{
+	log_mark="tests: mark $RANDOM$RANDOM"
+	echo "$log_mark" >/dev/kmsg
+}
+
+# logged REGEX
+logged()
+{
+	dmesg | sed "1,/$log_mark/d" | grep -E -e "$1"
+}
+
+# refused NAME ERROR VALUE FILE: the kernel answers a write of VALUE with the
+# text of ERROR, a regular expression.
+refused()
+{
+	local name=$1 error=$2 value=$3 file=$4 said
+	if said=$({ echo "$value" >"$file"; } 2>&1); then
+		tap_result 1 "$name"
+		echo "# it was accepted"
+	elif [[ $said =~ $error ]]; then
+		tap_result 0 "$name: ${BASH_REMATCH[0]}"
+	else
+		tap_result 1 "$name"
+		echo "# $said"
+	fi
+}

@@ -1,0 +1,179 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
+#
+# The guest's half of revoke.t: every way in which BAR memory can be taken from
+# RDMA, and RDMA from its users, while ordinary users' traffic goes on.
+set -euo pipefail
+. tests/tap.sh
+. tests/guest/device.sh
+
+# Seconds that an unbind and the like may take.
+limit=5
+
+# serve NAME FUNCTION: as root, for an ordinary user who runs $(asks NAME).
+serve()
+{
+	rm -f "/tmp/$1".{request,answer}
+	mkfifo -m 666 "/tmp/$1".{request,answer}
+	answer "$@" &
+	servers+=($!)
+}
+
+answer()
+{
+	local status=0 output
+	read -r <"/tmp/$1.request"
+	output=$("$2" 2>&1) || status=$?
+	echo "$status $output" >"/tmp/$1.answer"
+}
+
+# The user's shell command for what serve does.
+asks()
+{
+	echo "echo >/tmp/$1.request; read status output </tmp/$1.answer;" \
+	     "echo \$output; exit \$status"
+}
+
+# may_allocate PATH: the function's p2pmem/allocate, opened to users
+may_allocate()
+{
+	chgrp 100 "$1/p2pmem/allocate"
+	chmod 660 "$1/p2pmem/allocate"
+	echo "$1/p2pmem/allocate"
+}
+
+# revoked NAME SECONDS PATH GONE BACK: GONE and BACK are functions.
+revoked()
+{
+	local name=$1 seconds=$2 path=$3
+	local -a servers=()
+	serve gone "$4"
+	serve back "$5"
+	tap_run "$name" as-user timeout 200 verbs_revoke \
+		-f "$(may_allocate "$path")" "$(node_of "$path")" "$bar1" \
+		"$seconds" "$(asks gone)" "$(asks back)"
+	# those that were not asked
+	kill "${servers[@]}" 2>/dev/null || true
+}
+
+unbind_bar0() { unbind "$bar0"; }
+bind_bar0() { iopmem-bind bar0; }
+unplug_bar0() { lab-host device_del bar0; }
+replug_bar0() { plug_in bar0 && iopmem-bind bar0; }
+reset_bar0() { echo 1 >"$bar0/reset"; }
+suspend_devices() { env suspend; }	# not the shell's
+same_bar0() { node_of "$bar0"; }
+unbind_nvme0() { unbind "$nvme0"; }
+bind_nvme0()
+{
+	echo "${nvme0##*/}" >$pci/drivers/nvme/bind
+	iopmem-bind nvme0
+}
+detach_nvme0() { detach "$nvme0"; }
+attach_nvme0() { iopmem-bind nvme0; }
+
+# Traffic in the background, as process $traffic.
+start_traffic()
+{
+	rm -f /tmp/ready
+	as-user verbs_revoke -f "$(may_allocate "$bar0")" \
+		"$(node_of "$bar0")" "$bar1" 5 \
+		'touch /tmp/ready; exec sleep 300' '' >/tmp/traffic.log 2>&1 &
+	traffic=$!
+	for ((tries = 0; tries < 600; tries++)); do
+		[[ -e /tmp/ready ]] && return
+		sleep 0.1
+	done
+	cat /tmp/traffic.log
+	return 1
+}
+
+stop_traffic()
+{
+	kill -9 "$traffic" 2>/dev/null || true
+	wait "$traffic" 2>/dev/null || true
+}
+
+nothing_left()
+{
+	tap_is "$1: all of bar0 is free" "$(bytes_free "$(node_of "$bar0")")" \
+		"$(<"$class/$(basename "$(node_of "$bar0")")/size")"
+}
+
+killed()
+{
+	local start
+	start_traffic
+	start=$SECONDS
+	stop_traffic
+	tap_ok "kill -9: the process ends" test $((SECONDS - start)) -le $limit
+	nothing_left "kill -9"
+	tap_is "kill -9: no MR is left" "$(rdma resource show mr | wc -l)" 0
+}
+
+# rxe waits for the users of a link that is to be deleted.
+link_deleted()
+{
+	local deletion start
+	start_traffic
+	rdma link del rxe0 &
+	deletion=$!
+	sleep 1
+	stop_traffic
+	start=$SECONDS
+	tap_ok "rdma link del ends when its user does" wait_for_exit $deletion
+	tap_ok "and soon" test $((SECONDS - start)) -le 10
+	tap_is "no link is left" "$(rdma link show | wc -l)" 0
+	nothing_left "rdma link del"
+	rdma link add rxe0 type rxe netdev lo
+}
+
+wait_for_exit()
+{
+	local tries
+	for ((tries = 0; tries < 300; tries++)); do
+		[[ -e /proc/$1 ]] || return 0
+		sleep 0.1
+	done
+	return 1
+}
+
+modules_in_use()
+{
+	start_traffic
+	tap_ok "rmmod iopmem_peer with MRs: busy" bash -c '! rmmod iopmem_peer'
+	tap_ok "rmmod iopmem with MRs: busy" bash -c '! rmmod iopmem'
+	tap_ok "the traffic goes on" kill -0 "$traffic"
+	stop_traffic
+	tap_is "the traffic saw nothing of it" \
+		"$(grep -c '^not ok' /tmp/traffic.log)" 0
+	nothing_left "rmmod"
+}
+
+bar0=$(pci_path bar0)
+nvme0=$(pci_path nvme0)
+iopmem-bind bar0 >/dev/null
+iopmem-bind nvme0 >/dev/null
+bar1=$(iopmem-bind bar1)
+rxe-up
+modprobe iopmem_peer
+
+revoked "unbind" $limit "$bar0" unbind_bar0 bind_bar0
+# pciehp waits 5 s after the button before it does anything, and the host polls.
+revoked "unplugging" $((limit + 10)) "$bar0" unplug_bar0 replug_bar0
+if [[ -e $bar0/reset ]]; then
+	revoked "reset" $limit "$bar0" reset_bar0 same_bar0
+else
+	tap_skip "the device offers none" "reset"
+fi
+# bar0 has just been found again, so it is what suspend needs.
+revoked "suspend" $limit "$bar0" suspend_devices same_bar0
+revoked "detach" $limit "$nvme0" detach_nvme0 attach_nvme0
+revoked "unbind of the nvme driver" $limit "$nvme0" unbind_nvme0 bind_nvme0
+killed
+link_deleted
+modules_in_use
+
+tap_ok "nothing holds iopmem_peer" rmmod iopmem_peer
+tap_ok "nor iopmem" rmmod iopmem
+tap_done

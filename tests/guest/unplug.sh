@@ -1,0 +1,142 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
+#
+# The guest's half of unplug.t: every way in which memory can be taken from
+# those who use it.
+set -euo pipefail
+. tests/tap.sh
+. tests/guest/device.sh
+
+# Seconds that unbind and the like may take, and rounds of them under load.
+limit=10
+rounds=20
+if [[ $LAB_KERNEL == debug ]]; then
+	limit=30
+	rounds=8
+fi
+
+# in_shell CMD: for revoke, whose commands run in a shell of their own.
+in_shell()
+{
+	echo "bash -ec '. tests/guest/device.sh; $*'"
+}
+
+# under_load NAME SIZE NVME PATH AWAY BACK: while churn uses PATH's memory, in
+# pieces of SIZE, take it away and bring it back many times.
+under_load()
+{
+	local what=$1 size=$2 nvme=$3 path=$4 away=$5 back=$6
+	local link=/tmp/churned round slowest=0 start took status=0
+	ln -sfn "$(node_of "$path")" $link
+	churn $link "$size" "$nvme" >/tmp/churn.log &
+	for ((round = 0; round < rounds; round++)); do
+		# some way into their work, or not at all
+		sleep "0.0$((round % 10))"
+		start=${EPOCHREALTIME/./}
+		$away "$path" || status=1
+		took=$((${EPOCHREALTIME/./} - start))
+		((took <= slowest)) || slowest=$took
+		$back "$path" || status=1
+		ln -sfn "$(node_of "$path")" $link
+	done
+	sleep 0.2
+	kill $!
+	wait $! || true
+	tap_run "$what under load" cat /tmp/churn.log
+	tap_result $status "$what under load: $rounds rounds"
+	tap_ok "$what under load: within $limit s" \
+		test $((slowest / 1000000)) -lt $limit
+	echo "# the slowest took $((slowest / 1000)) ms"
+	tap_is "$what under load: all memory is free afterwards" \
+		"$(bytes_free "$(node_of "$path")")" \
+		"$(<"$class/$(basename "$(node_of "$path")")/size")"
+}
+
+bind_driver()
+{
+	echo "${1##*/}" >$pci/drivers/iopmem/bind
+}
+
+# A CMB goes with its node alone, or with the driver that it belongs to.
+cmb_away()
+{
+	if ((round % 2)); then
+		detach "$1"
+	else
+		unbind "$1"
+	fi
+}
+
+cmb_back()
+{
+	if ((round % 2 == 0)); then
+		echo "${1##*/}" >$pci/drivers/nvme/bind
+		until [[ -e $1/p2pmem/size ]]; do sleep 0.05; done
+	fi
+	attach "$1"
+}
+
+reset_function()
+{
+	local node
+	node=$(node_of "$bar0")
+	if [[ ! -e $bar0/reset ]]; then
+		tap_skip "the device offers none" "reset"
+		return
+	fi
+	echo "# reset by $(<"$bar0/reset_method")"
+	tap_run "reset" revoke -r "$node" 1M $limit "echo 1 >$bar0/reset" \
+		"echo $node"
+}
+
+module_removal()
+{
+	local node
+	node=$(node_of "$bar0")
+	tap_ok "rmmod with a mapping: busy" hold "$node" 1M /tmp/held \
+		bash -c '! rmmod iopmem 2>/tmp/rmmod'
+	tap_ok "it says so" grep -q "in use" /tmp/rmmod
+	tap_ok "rmmod with an open file: busy" \
+		bash -c "exec 3<$node; ! rmmod iopmem"
+	tap_ok "rmmod" rmmod iopmem
+	tap_ok "no node and no class is left" \
+		bash -c "! ls /dev/iopmem* $class 2>/dev/null"
+	tap_ok "the driver that was attached to goes on" \
+		dd if="$(disk_of nvme0)" of=/dev/null bs=64K count=4 \
+		iflag=direct status=none
+	tap_ok "modprobe and bind" iopmem-bind bar0
+	tap_ok "attach" iopmem-bind nvme0
+}
+
+bar0=$(pci_path bar0)
+nvme0=$(pci_path nvme0)
+disk=$(disk_of nvme1)
+
+tap_run "unbind" revoke "$(iopmem-bind bar0)" 1M $limit \
+	"$(in_shell unbind "$bar0")" "iopmem-bind bar0"
+tap_run "detach" revoke "$(iopmem-bind nvme0)" 64K $limit \
+	"$(in_shell detach "$nvme0")" "iopmem-bind nvme0"
+tap_ok "the drive works as before" dd if="$(disk_of nvme0)" \
+	of=/dev/null bs=64K count=4 iflag=direct status=none
+tap_run "unbind of the nvme driver" \
+	revoke "$(node_of "$nvme0")" 64K $limit \
+	"$(in_shell unbind "$nvme0")" \
+	"echo ${nvme0##*/} >$pci/drivers/nvme/bind && iopmem-bind nvme0"
+tap_run "removal of the function" revoke "$(node_of "$bar0")" 1M $limit \
+	"echo 1 >$bar0/remove" "echo 1 >$pci/rescan && iopmem-bind bar0"
+reset_function
+# bar0 has just been found again, so it is what suspend needs.
+tap_run "suspend" revoke -r "$(node_of "$bar0")" 1M $limit suspend \
+	"echo $(node_of "$bar0")"
+module_removal
+under_load "unbind" 8M "$disk" "$bar0" unbind bind_driver
+under_load "CMB" 64K "$disk" "$nvme0" cmb_away cmb_back
+
+# pciehp waits 5 s after the button before it does anything.
+limit=$((limit + 10))
+tap_run "unplugging" revoke "$(iopmem-bind bar1)" 1M $limit \
+	"lab-host device_del bar1" \
+	"$(in_shell plug_in bar1) && iopmem-bind bar1"
+tap_run "unplugging a drive with a CMB" \
+	revoke "$(node_of "$nvme0")" 64K $limit "lab-host device_del nvme0" ""
+tap_done

@@ -1,0 +1,96 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
+#
+# The guest's half of verbs.t. bar0 and bar1 are bound, nvme0's CMB is
+# attached. The CMB is trapped by QEMU and far slower: its sizes are small.
+set -euo pipefail
+. tests/tap.sh
+. tests/guest/device.sh
+
+# user NAME CMD...: as an ordinary user, and not for ever.
+user()
+{
+	local name=$1
+	shift
+	tap_run "$name" as-user timeout 120 "$@"
+}
+
+# The host reads the file behind the BAR: the bytes are there, and only there.
+on_the_host()
+{
+	local way
+	install -d -m 1777 /tmp/proof
+	user "proof" verbs_proof "$1" /tmp/proof
+	for way in write read send; do
+		cp /tmp/proof/$way "$LAB_OUT/$way"
+		tap_ok "the host finds the bytes of the $way in bar0" \
+			lab-host find bar0 $way
+		tap_ok "and not in bar1" \
+			bash -c "! lab-host find bar1 $way"
+	done
+}
+
+# foreign ID SIZE DEV: the PCI core's own file for the memory of ID.
+foreign()
+{
+	local file
+	file=$(pci_path "$1")/p2pmem/allocate
+	chgrp 100 "$file"
+	chmod 660 "$file"
+	user "p2pmem/allocate of $1" verbs_foreign "$file" "$2" "$3"
+}
+
+# An RDMA device that cannot take memory away from its MRs.
+not_invalidatable()
+{
+	modprobe siw
+	rdma link add siw0 type siw netdev lo
+	log_from_here
+	user "siw" verbs_refused siw0 "$1" 64K EOPNOTSUPP
+	tap_ok "siw: the log says why" logged "siw0: memory of peer .* refused"
+	rdma link del siw0
+}
+
+large_host_memory()
+{
+	echo 16 >/proc/sys/vm/nr_hugepages
+	tap_run "large" timeout 120 bash -c \
+		'ulimit -l unlimited; exec verbs_large 1088M'
+	echo 0 >/proc/sys/vm/nr_hugepages
+}
+
+bar=$(iopmem-bind bar0)
+bar1=$(iopmem-bind bar1)
+cmb=$(iopmem-bind nvme0)
+rxe-up
+
+log_from_here
+user "without a peer memory client" verbs_refused rxe0 "$bar" 16K EFAULT
+tap_ok "the log says why" logged "rxe0: PCI memory refused"
+modprobe iopmem_peer
+
+on_the_host "$bar"
+user "BAR" verbs_transfer "$bar" "$bar1" 1M
+user "CMB" verbs_transfer "$cmb" "$bar" 64K
+tap_run "BAR, much host memory" timeout 120 bash -c \
+	"ulimit -l unlimited; exec verbs_transfer $bar $bar1 1M"
+user "BAR: access" verbs_access "$bar"
+user "CMB: access" verbs_access "$cmb"
+user "BAR: range" verbs_range "$bar" "$bar1"
+user "CMB: range" verbs_range "$cmb" "$bar"
+user "BAR: lifetime" verbs_lifetime "$bar" 32M
+user "CMB: lifetime" verbs_lifetime "$cmb" 32M
+user "fork" verbs_fork "$bar"
+RDMAV_FORK_SAFE=1 user "fork, RDMAV_FORK_SAFE" verbs_fork "$bar"
+foreign bar0 64K "$bar1"
+foreign nvme0 32K "$bar"
+not_invalidatable "$bar"
+large_host_memory
+
+for node in "$bar" "$bar1" "$cmb"; do
+	tap_is "$node: all is free" "$(bytes_free "$node")" \
+		"$(<"$class/${node##*/}/size")"
+done
+tap_ok "nothing holds iopmem_peer" rmmod iopmem_peer
+tap_ok "nor iopmem" rmmod iopmem
+tap_done

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB */
+/*
+ * What test programs need of libibverbs.
+ */
+#ifndef TESTS_VERBS_H
+#define TESTS_VERBS_H
+
+#include <infiniband/verbs.h>
+
+/* The RDMA device called @name; ends the program if it cannot be opened. */
+struct ibv_context *open_rdma_device(const char *name);
+
+/* A protection domain on it; ends the program if there is none to be had. */
+struct ibv_pd *alloc_pd_on(const char *name);
+
+#endif /* TESTS_VERBS_H */

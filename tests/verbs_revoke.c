@@ -1,0 +1,548 @@
+// SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
+/*
+ * verbs_revoke [-f ALLOCATE] DEV DEV2 SECONDS GONE BACK: what RDMA sees of it
+ * when BAR memory is taken away under traffic.
+ *
+ * Several queue pairs move data to, from and within the memory of DEV, with
+ * MRs of each kind, and one between buffers of host memory. GONE is the shell
+ * command that takes DEV away, within SECONDS. BACK brings it back and prints
+ * its node; it may be empty. DEV2 stays all the time.
+ *	-f	an MR also on a mapping of this file, p2pmem/allocate of the
+ *		same device
+ *
+ * Needs no privilege but to open the files.
+ */
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "tap.h"
+#include "util.h"
+#include "verbs_pair.h"
+
+enum {
+	PAGE = 4096,
+	SIZE = 64 * PAGE,
+	CHUNK = 3 * PAGE + 123,	/* several packets */
+	DEPTH = 4,		/* requests in flight of each lane */
+	WARM = 3 * DEPTH,	/* completions before the device goes */
+	ALL_ACCESS = IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE |
+		     IBV_ACCESS_REMOTE_READ | IBV_ACCESS_REMOTE_ATOMIC |
+		     IBV_ACCESS_MW_BIND | ACCESS_FLUSH_GLOBAL,
+};
+
+/* The host's buffer: each use has a part of its own. */
+enum { HOST_SIZE = 10 * PAGE, HOST_TO = 5 * PAGE, CONTROL = 4 * PAGE };
+
+struct memory {
+	const char *name;
+	char *p;
+	size_t size;
+	struct ibv_mr *mr;
+};
+
+enum { REGION, DMABUF, TWO_MAPPINGS, FOREIGN, BARS };
+
+/*
+ * Traffic of one kind on a pair of its own: requests from end 0, whose local
+ * side is in @local, to @remote. A status of -1 stands for none.
+ */
+struct lane {
+	const char *name;
+	enum ibv_wr_opcode opcode;
+	struct memory *local, *remote;
+	char *local_at, *remote_at;
+	size_t len;
+	int want;		/* the first status that is no success */
+	int or;			/* another one, where both sides are dead */
+	int want_received;	/* the same of end 1 */
+
+	struct pair *pair;
+	uint32_t rkey;
+	int in_flight;
+	unsigned long done;
+	int status, received;
+};
+
+static struct ibv_pd *pd;
+static struct peer peer;
+static struct memory host, bars[BARS];
+static int nbars;
+
+static struct lane lanes[] = {
+	{ .name = "write, host to BAR", .opcode = IBV_WR_RDMA_WRITE,
+	  .local = &host, .remote = &bars[REGION],
+	  .want = IBV_WC_REM_ACCESS_ERR },
+	{ .name = "write, BAR to host", .opcode = IBV_WR_RDMA_WRITE,
+	  .local = &bars[REGION], .remote = &host,
+	  .want = IBV_WC_LOC_PROT_ERR },
+	{ .name = "read, BAR to host", .opcode = IBV_WR_RDMA_READ,
+	  .local = &host, .remote = &bars[TWO_MAPPINGS],
+	  .want = IBV_WC_REM_ACCESS_ERR },
+	{ .name = "read, host to BAR", .opcode = IBV_WR_RDMA_READ,
+	  .local = &bars[TWO_MAPPINGS], .remote = &host,
+	  .want = IBV_WC_LOC_PROT_ERR },
+	{ .name = "write, BAR to BAR", .opcode = IBV_WR_RDMA_WRITE,
+	  .local = &bars[DMABUF], .remote = &bars[REGION],
+	  .want = IBV_WC_LOC_PROT_ERR, .or = IBV_WC_REM_ACCESS_ERR },
+	{ .name = "read, BAR to BAR", .opcode = IBV_WR_RDMA_READ,
+	  .local = &bars[REGION], .remote = &bars[DMABUF],
+	  .want = IBV_WC_REM_ACCESS_ERR, .or = IBV_WC_LOC_PROT_ERR },
+	{ .name = "send, host to BAR", .opcode = IBV_WR_SEND,
+	  .local = &host, .remote = &bars[DMABUF],
+	  .want = IBV_WC_REM_OP_ERR, .want_received = IBV_WC_LOC_PROT_ERR },
+	{ .name = "send, BAR to host", .opcode = IBV_WR_SEND,
+	  .local = &bars[DMABUF], .remote = &host,
+	  .want = IBV_WC_LOC_PROT_ERR },
+	{ .name = "atomic in BAR", .opcode = IBV_WR_ATOMIC_FETCH_AND_ADD,
+	  .local = &host, .remote = &bars[TWO_MAPPINGS], .len = 8,
+	  .want = IBV_WC_REM_ACCESS_ERR },
+	{ .name = "write through a window", .opcode = IBV_WR_RDMA_WRITE,
+	  .local = &host, .remote = &bars[REGION],
+	  .want = IBV_WC_REM_ACCESS_ERR },
+	{ .name = "write, host to host", .opcode = IBV_WR_RDMA_WRITE,
+	  .local = &host, .remote = &host },
+};
+
+enum {
+	LANES = sizeof(lanes) / sizeof(lanes[0]),
+	HOST_LANE = LANES - 1,
+	WINDOW_LANE = LANES - 2,
+};
+
+static struct memory on(const char *name, char *p, size_t size)
+{
+	struct memory m = { .name = name, .p = p, .size = size };
+
+	m.mr = ibv_reg_mr(pd, p, size, ALL_ACCESS);
+	if (!m.mr)
+		give_up("MR on %s", name);
+	return m;
+}
+
+static void make_memory(int fd, const char *allocate)
+{
+	int buf_fd = alloc_region(fd, SIZE, 0, O_RDWR | O_CLOEXEC);
+	char *p;
+
+	host = on("host memory", host_memory(HOST_SIZE), HOST_SIZE);
+	bars[REGION] = on("a mapping", map_or_give_up(fd, SIZE), SIZE);
+	if (buf_fd < 0)
+		give_up("IOPMEM_IOC_ALLOC");
+	bars[DMABUF] = on("a mapping of a dma-buf",
+			  map_or_give_up(buf_fd, SIZE), SIZE);
+	close(buf_fd);
+
+	/* Not one region: pinned page by page. */
+	p = mmap(NULL, SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	for (int i = 0; i < 2; i++)
+		if (mmap(p + i * SIZE / 2, SIZE / 2, PROT_READ | PROT_WRITE,
+			 MAP_SHARED | MAP_FIXED, fd, 0) != p + i * SIZE / 2)
+			give_up("adjacent mappings");
+	bars[TWO_MAPPINGS] = on("two mappings", p, SIZE);
+	nbars = FOREIGN;
+
+	if (allocate) {
+		int allocate_fd = open_device(allocate, O_RDWR);
+
+		bars[nbars++] = on("p2pmem/allocate",
+				   map_or_give_up(allocate_fd, SIZE), SIZE);
+		close(allocate_fd);
+	}
+}
+
+/* ---- traffic */
+
+static void post_receive(struct lane *lane)
+{
+	struct ibv_sge part = part_of(lane->remote->mr, lane->remote_at,
+				      lane->len);
+	struct ibv_recv_wr wr = { .sg_list = &part, .num_sge = 1 }, *bad;
+
+	if (ibv_post_recv(lane->pair->qp[1], &wr, &bad))
+		lane->received = IBV_WC_GENERAL_ERR;
+}
+
+static void post(struct lane *lane)
+{
+	struct ibv_sge part = part_of(lane->local->mr, lane->local_at,
+				      lane->len);
+	struct ibv_send_wr wr = {
+		.sg_list = &part,
+		.num_sge = 1,
+		.opcode = lane->opcode,
+	}, *bad;
+
+	if (lane->opcode == IBV_WR_ATOMIC_FETCH_AND_ADD) {
+		wr.wr.atomic.remote_addr = (uintptr_t)lane->remote_at;
+		wr.wr.atomic.compare_add = 1;
+		wr.wr.atomic.rkey = lane->rkey;
+	} else {
+		wr.wr.rdma.remote_addr = (uintptr_t)lane->remote_at;
+		wr.wr.rdma.rkey = lane->rkey;
+	}
+	/* Receive before send. */
+	if (lane->opcode == IBV_WR_SEND)
+		post_receive(lane);
+	if (ibv_post_send(lane->pair->qp[0], &wr, &bad))
+		lane->status = IBV_WC_GENERAL_ERR;
+	else
+		lane->in_flight++;
+}
+
+static void start(struct lane *lane, int index)
+{
+	bool in_host = lane->remote == &host;
+
+	if (!lane->len)
+		lane->len = CHUNK;
+	lane->local_at = lane->local->p;
+	lane->remote_at = lane->remote->p + (in_host ? HOST_TO : 0);
+	/* Across the two mappings, where there are two. */
+	if (lane->remote == &bars[TWO_MAPPINGS] && lane->len == CHUNK)
+		lane->remote_at += SIZE / 2 - 2 * PAGE;
+	lane->rkey = lane->remote->mr->rkey;
+	lane->status = -1;
+	lane->received = -1;
+	lane->pair = pair_create(pd, IBV_QPT_RC, false);
+	if (index == HOST_LANE) {
+		lane->local_at = host.p + CONTROL;
+		lane->remote_at = host.p + HOST_TO + CONTROL;
+		lane->len = PAGE;
+	}
+}
+
+static void reap(struct lane *lane)
+{
+	struct ibv_wc wc;
+
+	while (ibv_poll_cq(lane->pair->cq[0], 1, &wc) == 1) {
+		lane->in_flight--;
+		if (wc.status == IBV_WC_SUCCESS)
+			lane->done++;
+		else if (lane->status == -1)
+			lane->status = wc.status;
+	}
+	while (ibv_poll_cq(lane->pair->cq[1], 1, &wc) == 1)
+		if (wc.status != IBV_WC_SUCCESS && lane->received == -1)
+			lane->received = wc.status;
+	while (lane->status == -1 && lane->in_flight < DEPTH)
+		post(lane);
+}
+
+static void pump(void)
+{
+	for (int i = 0; i < LANES; i++)
+		reap(&lanes[i]);
+}
+
+static bool all_warm(void)
+{
+	for (int i = 0; i < LANES; i++)
+		if (lanes[i].status != -1 || lanes[i].done < WARM)
+			return false;
+	return true;
+}
+
+static bool all_ended(void)
+{
+	for (int i = 0; i < HOST_LANE; i++)
+		if (lanes[i].status == -1 || lanes[i].in_flight)
+			return false;
+	return true;
+}
+
+static unsigned long until;
+
+static bool host_lane_goes_on(void)
+{
+	return lanes[HOST_LANE].done >= until;
+}
+
+static bool pump_until(bool (*done)(void), double seconds)
+{
+	double limit = now() + seconds;
+
+	do {
+		pump();
+		if (done())
+			return true;
+	} while (now() < limit);
+	return false;
+}
+
+/* Runs the command while the traffic goes on; its status, or -1. */
+static int run_under_traffic(const char *command, double *seconds)
+{
+	double begin = now();
+	pid_t pid = fork();
+	int status;
+
+	if (!pid) {
+		execl("/bin/sh", "sh", "-c", command, NULL);
+		_exit(127);
+	}
+	while (!waitpid(pid, &status, WNOHANG)) {
+		pump();
+		if (now() > begin + 300) {
+			kill(pid, SIGKILL);
+			break;
+		}
+	}
+	*seconds = now() - begin;
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+/* ---- afterwards */
+
+static void is(int status, int want, const char *what, const char *where)
+{
+	if (!ok(status == want, "%s, %s: %s", where, what,
+		status_name(status)))
+		printf("# wanted: %s\n", status_name(want));
+}
+
+/* Whatever is asked of a dead MR: an error, at once, and always the same. */
+static void is_dead(const struct memory *m)
+{
+	struct ibv_sge mine = part_of(peer.buffer_mr, peer.buffer, 8);
+	struct ibv_sge dead = part_of(m->mr, m->p + 8, 8);
+	const char *at = m->p + 16;
+	uint32_t rkey = m->mr->rkey;
+	struct ibv_wc wc;
+	int status;
+
+	memset(peer.buffer, 0x5a, 8);
+	is(pair_rdma(peer_pair(&peer), 0, IBV_WR_RDMA_WRITE, mine, at, rkey),
+	   IBV_WC_REM_ACCESS_ERR, "RDMA write to it", m->name);
+	is(pair_rdma(peer_pair(&peer), 0, IBV_WR_RDMA_READ, mine, at, rkey),
+	   IBV_WC_REM_ACCESS_ERR, "RDMA read from it", m->name);
+	is(pair_atomic(peer_pair(&peer), 0, IBV_WR_ATOMIC_FETCH_AND_ADD, mine,
+		       at, rkey, 1, 0),
+	   IBV_WC_REM_ACCESS_ERR, "atomic in it", m->name);
+	if (peer_pair(&peer)->atomic_write)
+		is(pair_atomic_write(peer_pair(&peer), 0, 1, at, rkey),
+		   IBV_WC_REM_ACCESS_ERR, "atomic write to it", m->name);
+	is(pair_flush(peer_pair(&peer), 0, FLUSH_RANGE, at, 8, rkey),
+	   IBV_WC_REM_ACCESS_ERR, "FLUSH of it", m->name);
+	is(pair_flush(peer_pair(&peer), 0, FLUSH_MR, at, 8, rkey),
+	   IBV_WC_REM_ACCESS_ERR, "FLUSH of all of it", m->name);
+	ok(mine.length == 8 && !memcmp(peer.buffer, "ZZZZZZZZ", 8),
+	   "%s: nothing was read from it", m->name);
+
+	is(pair_rdma(peer_pair(&peer), 0, IBV_WR_RDMA_WRITE, dead,
+		     host.p, host.mr->rkey),
+	   IBV_WC_LOC_PROT_ERR, "RDMA write out of it", m->name);
+	is(pair_rdma(peer_pair(&peer), 0, IBV_WR_RDMA_READ, dead, host.p,
+		     host.mr->rkey),
+	   IBV_WC_LOC_PROT_ERR, "RDMA read into it", m->name);
+	is(pair_atomic(peer_pair(&peer), 0, IBV_WR_ATOMIC_FETCH_AND_ADD, dead,
+		       host.p, host.mr->rkey, 1, 0),
+	   IBV_WC_LOC_PROT_ERR, "atomic with its result in it", m->name);
+	is(pair_send(peer_pair(&peer), &dead, 1, &mine, 1, &wc),
+	   IBV_WC_LOC_PROT_ERR, "send from it", m->name);
+	status = pair_send(peer_pair(&peer), &mine, 1, &dead, 1, &wc);
+	is(status, IBV_WC_REM_OP_ERR, "send to it", m->name);
+	is(wc.status, IBV_WC_LOC_PROT_ERR, "receive in it", m->name);
+}
+
+static void mapping_is_dead(const struct memory *m)
+{
+	ok(touch(m->p, true) == SIGBUS, "%s: SIGBUS", m->name);
+	errno = 0;
+	ok(!ibv_reg_mr(pd, m->p, PAGE, ALL_ACCESS),
+	   "%s: cannot be registered again: %s", m->name,
+	   strerrorname_np(errno));
+}
+
+/* Not ours: it goes with the device's driver, but not with a reset. */
+static void foreign_mapping(const struct memory *m)
+{
+	bool there = !touch(m->p, true);
+	struct ibv_mr *mr = ibv_reg_mr(pd, m->p, SIZE, ALL_ACCESS);
+
+	ok(there == (mr && peer_reaches(&peer, mr, 3)),
+	   "%s: the mapping is %s, and can%s be registered again", m->name,
+	   there ? "alive" : "dead", there ? "" : "not");
+	if (mr)
+		ibv_dereg_mr(mr);
+}
+
+static void window_is_dead(struct ibv_mw *mw)
+{
+	struct ibv_sge mine = part_of(peer.buffer_mr, peer.buffer, 8);
+
+	is(pair_rdma(peer_pair(&peer), 0, IBV_WR_RDMA_WRITE, mine,
+		     bars[REGION].p, mw->rkey), IBV_WC_REM_ACCESS_ERR,
+	   "RDMA write", "a window of type 1");
+	is(pair_rdma(peer_pair(&peer), 0, IBV_WR_RDMA_READ, mine,
+		     bars[REGION].p, mw->rkey), IBV_WC_REM_ACCESS_ERR,
+	   "RDMA read", "a window of type 1");
+}
+
+/* New MRs do not get the keys of those that have not been deregistered. */
+static void keys_are_kept(int fd2)
+{
+	enum { NEW = 100 };
+	char *p = map_or_give_up(fd2, PAGE);
+	struct ibv_mr *mrs[NEW];
+	bool fresh = true;
+
+	for (int i = 0; i < NEW; i++) {
+		mrs[i] = ibv_reg_mr(pd, p, PAGE, ALL_ACCESS);
+		if (!mrs[i])
+			give_up("MR on another device");
+		for (int j = 0; j < nbars; j++)
+			fresh &= mrs[i]->rkey != bars[j].mr->rkey &&
+				 mrs[i]->lkey != bars[j].mr->lkey;
+	}
+	ok(fresh, "new MRs get other keys");
+	ok(peer_reaches(&peer, mrs[NEW - 1], 1), "and work");
+	for (int i = 0; i < NEW; i++)
+		ibv_dereg_mr(mrs[i]);
+	munmap(p, PAGE);
+}
+
+static void all_is_free(int fd, const char *when)
+{
+	struct iopmem_info info;
+
+	ok(!device_info(fd, &info) && info.free == info.size,
+	   "all of it is free %s", when);
+}
+
+/* The device is there again; the dead MRs must not reach its memory. */
+static int back(const char *command)
+{
+	FILE *pipe = popen(command, "re");
+	struct ibv_sge mine = part_of(peer.buffer_mr, peer.buffer, 8);
+	char node[64] = "";
+	struct ibv_mr *mr;
+	bool printed;
+	char *p;
+	int fd;
+
+	printed = pipe && fscanf(pipe, "%63s", node) == 1;
+	if (!ok(pipe && !pclose(pipe) && printed, "it comes back, as %s",
+		node))
+		return -1;
+	fd = open_device(node, O_RDWR);
+	all_is_free(fd, "while dead MRs remain");
+	p = map_or_give_up(fd, 8 * SIZE);
+	mr = ibv_reg_mr(pd, p, 8 * SIZE, ALL_ACCESS);
+	ok(mr && peer_sees_zeros(&peer, p, mr->rkey, 8 * SIZE),
+	   "a new MR on it shows zeros");
+	ok(mr && peer_reaches(&peer, mr, 9) && laid(p, 8 * SIZE, 9, 0),
+	   "and works");
+	for (int i = 0; i < nbars; i++)
+		is(pair_rdma(peer_pair(&peer), 0, IBV_WR_RDMA_WRITE, mine,
+			     bars[i].p, bars[i].mr->rkey),
+		   IBV_WC_REM_ACCESS_ERR, "still, RDMA write to it",
+		   bars[i].name);
+	ok(mr && laid(p, 8 * SIZE, 9, 0), "the new MR's memory is as it was");
+	if (mr)
+		ibv_dereg_mr(mr);
+	munmap(p, 8 * SIZE);
+	return fd;
+}
+
+int main(int argc, char **argv)
+{
+	const char *allocate = NULL, *gone, *comes_back;
+	struct ibv_mw *window1, *window2;
+	double seconds, allowed;
+	bool good;
+	int fd, fd2, back_fd, status;
+
+	if (argc == 8 && !strcmp(argv[1], "-f")) {
+		allocate = argv[2];
+		argv += 2;
+		argc -= 2;
+	}
+	if (argc != 6) {
+		fprintf(stderr, "usage: verbs_revoke [-f ALLOCATE] DEV DEV2 SECONDS GONE BACK\n");
+		return EXIT_FAILURE;
+	}
+	fd = open_device(argv[1], O_RDWR);
+	fd2 = open_device(argv[2], O_RDWR);
+	allowed = atof(argv[3]);
+	gone = argv[4];
+	comes_back = argv[5];
+
+	pd = alloc_pd_on("rxe0");
+	peer_init(&peer, pd);
+	make_memory(fd, allocate);
+	for (int i = 0; i < LANES; i++)
+		start(&lanes[i], i);
+
+	/* The owner of a window of type 2 is the queue pair it is used on. */
+	window2 = ibv_alloc_mw(pd, IBV_MW_TYPE_2);
+	window1 = ibv_alloc_mw(pd, IBV_MW_TYPE_1);
+	if (!window1 || !window2)
+		give_up("memory windows");
+	status = pair_bind_mw(lanes[WINDOW_LANE].pair, 1, window2,
+			      bars[REGION].mr, bars[REGION].p, SIZE,
+			      IBV_ACCESS_REMOTE_WRITE);
+	if (!status)
+		status = pair_bind_mw(peer_pair(&peer), 1, window1,
+				      bars[REGION].mr, bars[REGION].p, SIZE,
+				      IBV_ACCESS_REMOTE_WRITE |
+				      IBV_ACCESS_REMOTE_READ);
+	ok(!status, "memory windows are bound: %s", status_name(status));
+	lanes[WINDOW_LANE].rkey = window2->rkey;
+
+	ok(pump_until(all_warm, 120), "traffic on %d queue pairs", 2 * LANES);
+	status = run_under_traffic(gone, &seconds);
+	ok(!status, "the device is taken away under traffic");
+	if (status) {
+		for (int i = 0; i < LANES; i++)
+			if (lanes[i].status != -1)
+				printf("# %s: %s\n", lanes[i].name,
+				       status_name(lanes[i].status));
+		return done_testing();
+	}
+	if (!ok(seconds < allowed, "it takes less than %g s", allowed))
+		printf("# it took %.1f s\n", seconds);
+
+	ok(pump_until(all_ended, 60), "all traffic with the BAR ends");
+	for (int i = 0; i < HOST_LANE; i++) {
+		is(lanes[i].status,
+		   lanes[i].or && lanes[i].status == lanes[i].or ?
+		   lanes[i].or : lanes[i].want, "ends with", lanes[i].name);
+		if (lanes[i].want_received)
+			is(lanes[i].received, lanes[i].want_received,
+			   "the receive ends with", lanes[i].name);
+	}
+	until = lanes[HOST_LANE].done + 200;
+	ok(pump_until(host_lane_goes_on, 60) &&
+	   lanes[HOST_LANE].status == -1,
+	   "traffic between host memory goes on");
+
+	for (int i = 0; i < nbars; i++)
+		is_dead(&bars[i]);
+	for (int i = 0; i < FOREIGN; i++)
+		mapping_is_dead(&bars[i]);
+	if (allocate)
+		foreign_mapping(&bars[FOREIGN]);
+	window_is_dead(window1);
+	keys_are_kept(fd2);
+	ok(peer_reaches(&peer, host.mr, 2) && laid(host.p, HOST_SIZE, 2, 0),
+	   "the MR on host memory still works");
+	back_fd = *comes_back ? back(comes_back) : -1;
+
+	/* In this order: in rxe, a bound window of type 2 holds its pair. */
+	good = !ibv_dealloc_mw(window1) && !ibv_dealloc_mw(window2);
+	for (int i = 0; i < LANES; i++)
+		good &= pair_destroy(lanes[i].pair);
+	ok(good, "windows and queue pairs go");
+	for (int i = 0; i < nbars; i++)
+		ok(!ibv_dereg_mr(bars[i].mr), "%s: ibv_dereg_mr",
+		   bars[i].name);
+	for (int i = 0; i < nbars; i++)
+		munmap(bars[i].p, SIZE);
+	if (back_fd >= 0)
+		all_is_free(back_fd, "when they are gone");
+	return done_testing();
+}
