@@ -144,11 +144,11 @@ timed the copy functions on 4096 bytes, in the same boots; x 16 packets x 2.""")
 			diff = new.median - old.median
 			spread = max(old.spread, new.spread)
 			rows.append([cpu, test,
-				     "within" if abs(diff) <= spread else "BEYOND",
-				     number(old.median), number(new.median),
+				     number(old.median), number(old.spread),
+				     number(new.median), number(new.spread),
 				     f"{diff:+,.0f}",
 				     f"{100 * diff / old.median:+.3f} %",
-				     number(old.spread), number(new.spread)])
+				     "within" if abs(diff) <= spread else "BEYOND"])
 			summary.append({
 				"cpu": cpu, "test": test, "memory": "host",
 				"unpatched": old.median, "patched": new.median,
@@ -156,8 +156,8 @@ timed the copy functions on 4096 bytes, in the same boots; x 16 packets x 2.""")
 				"patched_spread": new.spread})
 	table("Host memory, patched against unpatched rxe: instructions for a "
 	      f"message ({count} boots each)",
-	      ["-cpu", "test", "spread?", "unpatched", "patched", "difference",
-	       "", "spread: unp.", "patched"], rows)
+	      ["-cpu", "test", "unpatched", "spread", "patched", "spread",
+	       "difference", "", "of the spread"], rows)
 	plot("messages", "Instructions for an RDMA message of 64 KiB", bars)
 	return summary
 
@@ -206,8 +206,8 @@ def registration(boots):
 	      ["-cpu", "memory", "size", "reg", "spread", "dereg", "spread",
 	       "first reg"], rows)
 	print("""
-first reg: of memory not used before. It zeroes it, and finds host memory too;
-the other columns are of the 9 registrations that follow.""")
+first reg: on memory not used before, which is zeroed then, and if it is the
+host's, found. The other columns: medians of the 9 registrations that follow.""")
 	table("Instructions for each further 4 KiB of ibv_reg_mr, from 2 MiB to "
 	      "1 GiB", ["-cpu", "memory", "a page"], pages)
 	plot("registration", "ibv_reg_mr, warm: instructions (logarithmic)",
@@ -219,7 +219,7 @@ the other columns are of the 9 registrations that follow.""")
 
 def plot(what, title, bars, logarithmic=False):
 	"""Horizontal bars, each of one or more (name, value) parts."""
-	left, right, line = 270, 760, 26
+	left, right, line = 320, 780, 26
 	colours = ("#d55e00", "#0072b2")
 	largest = max(sum(v for _, v in parts) for _, parts in bars)
 	legend = [name for name, _ in bars[0][1]]

@@ -19,8 +19,8 @@ where()
 		payload = open(sys.argv[1], "rb").read()
 		assert len(payload) == 65536 and len(set(payload)) == 256
 		file = open(sys.argv[2], "rb")
-		with mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as bar:
-			at = bar.find(payload)
+		bar = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+		at = bar.find(payload)
 		print(at if at >= 0 else "")
 	END
 }
@@ -33,7 +33,8 @@ start=$SECONDS
 source=$(where write bar0)
 target=$(where write bar1)
 read_target=$(<$run/out/read.offset)
-strays=$(where control bar0)$(where control bar1)
+strays=$(where control bar0)
+strays+=$(where control bar1)
 
 cat <<EOT
 

@@ -296,13 +296,13 @@ int main(int argc, char **argv)
 	before = device_free(fd);
 	offsets_and_lengths(fd);
 	read_only();
+	flags_of_vma(fd);
 	forks(fd);
 	remap(fd);
 	partial_munmap(fd);
 	populate(fd);
 	lives_without_file();
 	system_calls(fd);
-	flags_of_vma(fd);
 	ok(device_free(fd) == before, "nothing was lost on the way");
 	return done_testing();
 }
