@@ -8,9 +8,10 @@
  * last of its mappings, its dma-buf, memory regions registered on it (MRs) and
  * DMA in flight is gone.
  *
- * When the device is unbound, unplugged, reset or suspended, its regions are
- * revoked for good: CPU accesses get SIGBUS, calls ENODEV, and RDMA work on
- * their MRs completes in error.
+ * When the device is unbound or unplugged, its regions are revoked for good:
+ * CPU accesses get SIGBUS, calls ENODEV, and RDMA work on their MRs completes
+ * in error. The same happens when it is reset or suspended, unless the memory
+ * is another driver's (IOPMEM_INFO_ATTACHED): nobody tells us then.
  */
 #ifndef _UAPI_RDMA_IOPMEM_H
 #define _UAPI_RDMA_IOPMEM_H

@@ -49,7 +49,7 @@ static int iopmem_mmap(struct file *file, struct vm_area_struct *vma)
 	struct iopmem_region *region;
 	int ret;
 
-	if (vma->vm_pgoff || !(vma->vm_flags & VM_MAYSHARE))
+	if (vma->vm_pgoff)
 		return -EINVAL;
 
 	region = iopmem_region_alloc(idev->provider,
