@@ -13,7 +13,7 @@ kernel_dir=$BUILD/kernel
 vanilla=$kernel_dir/linux-vanilla
 patched=$kernel_dir/linux-patched
 
-export CCACHE_DIR=$BUILD/ccache CCACHE_NOHASHDIR=1
+export CCACHE_DIR=${CCACHE_DIR:-$BUILD/ccache} CCACHE_NOHASHDIR=1
 kernel_make=(nice make -j "$(($(nproc) + 1))" CC="ccache gcc"
 	KBUILD_BUILD_TIMESTAMP=2026-01-01 KBUILD_BUILD_USER=lab
 	KBUILD_BUILD_HOST=lab)
