@@ -166,10 +166,15 @@ static void *direct_io(void *unused)
 		void *p = fd < 0 ? NULL : map_now(fd);
 
 		for (int i = 0; p && i < 16; i++) {
-			if (pread(nvme, p, size, 0) == (ssize_t)size) {
+			ssize_t n = pread(nvme, p, size, 0);
+
+			if (n == (ssize_t)size) {
 				turns++;
 				continue;
 			}
+			/* some of it, until the page tables had no more */
+			if (n >= 0)
+				errno = EFAULT;
 			/* EFAULT from the page tables; the rest from below */
 			lost("direct I/O",
 			     (int[]){ EFAULT, EIO, EREMOTEIO, ENODEV, 0 });

@@ -245,25 +245,6 @@ static void system_calls(int fd)
 	munmap(p, page);
 }
 
-/* The VmFlags of the mapping at @p, each with a blank on both sides. */
-static const char *vm_flags(void *p)
-{
-	static char line[512];
-	FILE *smaps = fopen("/proc/self/smaps", "re");
-	bool here = false, found = false;
-	unsigned long start, end;
-
-	while (!found && smaps && fgets(line, sizeof(line), smaps)) {
-		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
-			here = start == (unsigned long)p;
-		found = here && !strncmp(line, "VmFlags:", 8);
-	}
-	if (smaps)
-		fclose(smaps);
-	line[strcspn(line, "\n")] = '\0';
-	return found ? line + 8 : NULL;
-}
-
 static void flags_of_vma(int fd)
 {
 	void *p = map_or_give_up(fd, size);

@@ -276,3 +276,21 @@ double now(void)
 	clock_gettime(CLOCK_MONOTONIC, &t);
 	return t.tv_sec + t.tv_nsec / 1e9;
 }
+
+const char *vm_flags(void *p)
+{
+	static char line[512];
+	FILE *smaps = fopen("/proc/self/smaps", "re");
+	bool here = false, found = false;
+	unsigned long start, end;
+
+	while (!found && smaps && fgets(line, sizeof(line), smaps)) {
+		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
+			here = start == (unsigned long)p;
+		found = here && !strncmp(line, "VmFlags:", 8);
+	}
+	if (smaps)
+		fclose(smaps);
+	line[strcspn(line, "\n")] = '\0';
+	return found ? line + 8 : NULL;
+}

@@ -32,6 +32,12 @@ void *map_shared(int fd, size_t len, int prot);
 void *map_or_give_up(int fd, size_t len);
 
 /*
+ * The VmFlags of the mapping that begins at p (proc(5), smaps), each with a
+ * blank on both sides, or NULL. Overwritten by the next call.
+ */
+const char *vm_flags(void *p);
+
+/*
  * A pattern that differs at every word and between seeds, and the checks for
  * it. len is a multiple of 8.
  */

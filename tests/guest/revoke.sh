@@ -9,6 +9,8 @@ set -euo pipefail
 
 # Seconds that an unbind and the like may take.
 limit=5
+# KASAN and lockdep under TCG: the figure that counts is the other kernel's.
+[[ $LAB_KERNEL != debug ]] || limit=30
 
 # serve NAME FUNCTION: as root, for an ordinary user who runs $(asks NAME).
 serve()
