@@ -6,5 +6,5 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . tests/tap.sh
 
-tap_run "debug" ./lab run --kernel debug -- tests/guest/verbs.sh
+tap_run "debug" ./lab run --kernel debug --timeout 1800 -- tests/guest/verbs.sh
 tap_done
