@@ -167,14 +167,14 @@ lab_is "a hang ends at the timeout" 124 "timeout after 40 s"
 tap_is "a hang: what came before" "$(<"$tmp/out")" before
 tap_ok "a hang: in time" test $((SECONDS - start)) -lt 60
 
-lab run --kernel debug --timeout 400 -- bash -c 'modprobe lkdtm
+lab run --kernel debug --timeout 900 -- bash -c 'modprobe lkdtm
 	echo READ_AFTER_FREE >/sys/kernel/debug/provoke-crash/DIRECT; true'
 lab_is "debug: KASAN" 99 "reported a fault"
 tap_ok "debug: KASAN is shown" grep "BUG: KASAN" "$tmp/err"
-lab run --kernel debug --timeout 400 -- modprobe kmemleak-test
+lab run --kernel debug --timeout 900 -- modprobe kmemleak-test
 lab_is "debug: a leak" 99 "reported a fault"
 tap_ok "debug: a leak is shown" grep "unreferenced object" "$tmp/err"
-lab run --kernel debug --timeout 400 -- true
+lab run --kernel debug --timeout 900 -- true
 tap_is "debug: nothing to report" "$status" 0
 
 # ---- no QEMU stays
