@@ -4,6 +4,7 @@
 # ./lab bench [messages|registration] [--boots N]: what messages and
 # registrations cost, in guests whose clock counts instructions. Tables on
 # stdout; JSON with every value and plots in build/bench/.
+# shellcheck disable=SC2154 # kernel_make comes from kernel.sh
 set -euo pipefail
 
 cd "$(dirname "$0")/.."

@@ -3,6 +3,7 @@
 #
 # The guest's half of revoke.t: every way in which BAR memory can be taken from
 # RDMA, and RDMA from its users, while ordinary users' traffic goes on.
+# shellcheck disable=SC2154 # $pci and $class come from device.sh
 set -euo pipefail
 . tests/tap.sh
 . tests/guest/device.sh

@@ -3,6 +3,7 @@
 #
 # The guest's half of unplug.t: every way in which memory can be taken from
 # those who use it.
+# shellcheck disable=SC2154 # $pci and $class come from device.sh
 set -euo pipefail
 . tests/tap.sh
 . tests/guest/device.sh

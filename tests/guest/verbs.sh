@@ -3,6 +3,7 @@
 #
 # The guest's half of verbs.t. bar0 and bar1 are bound, nvme0's CMB is
 # attached. The CMB is trapped by QEMU and far slower: its sizes are small.
+# shellcheck disable=SC2154 # $pci and $class come from device.sh
 set -euo pipefail
 . tests/tap.sh
 . tests/guest/device.sh
