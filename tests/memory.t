@@ -6,11 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tests/tap.sh
+. tests/on_kernels.sh
 
-kernels=(vanilla)
-# with every checker the kernel has, which takes its time under TCG
-[[ ! ${LAB_LONG:-} ]] || kernels+=(debug)
-for kernel in "${kernels[@]}"; do
-	tap_run "$kernel" ./lab run --kernel "$kernel" --timeout 1800 -- tests/guest/memory.sh
-done
+on_kernels vanilla tests/guest/memory.sh
 tap_done

@@ -5,11 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tests/tap.sh
+. tests/on_kernels.sh
 
-kernels=(patched)
-# with every checker the kernel has, which takes its time under TCG
-[[ ! ${LAB_LONG:-} ]] || kernels+=(debug)
-for kernel in "${kernels[@]}"; do
-	tap_run "$kernel" ./lab run --kernel "$kernel" --timeout 1800 -- tests/guest/revoke.sh
-done
+on_kernels patched tests/guest/revoke.sh
 tap_done

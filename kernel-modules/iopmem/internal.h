@@ -24,6 +24,7 @@
 #include <linux/kref.h>
 #include <linux/mutex.h>
 #include <linux/pci.h>
+#include <linux/ratelimit.h>
 #include <linux/rwsem.h>
 #include <linux/sched.h>
 #include <linux/spinlock.h>
@@ -53,6 +54,7 @@ struct iopmem_dev;
  * @regions_lock: protects @regions and @allocated
  * @regions: regions that own memory
  * @allocated: bytes in @regions
+ * @exhausted_limit: how often the log says who has the memory
  * @dev: the device node, or NULL; changed under the PCI function's device lock
  * @size: bytes of memory behind @dev
  * @attached: the memory is another driver's
@@ -73,6 +75,7 @@ struct iopmem_provider {
 	struct mutex regions_lock; /* protects regions, allocated */
 	struct list_head regions;
 	u64 allocated;
+	struct ratelimit_state exhausted_limit;
 
 	struct iopmem_dev *dev;
 	u64 size;

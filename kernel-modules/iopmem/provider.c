@@ -77,6 +77,9 @@ static struct iopmem_provider *create_provider(struct pci_dev *pdev)
 	init_waitqueue_head(&provider->revoke_wait);
 	mutex_init(&provider->regions_lock);
 	INIT_LIST_HEAD(&provider->regions);
+	ratelimit_state_init(&provider->exhausted_limit,
+			     DEFAULT_RATELIMIT_INTERVAL,
+			     DEFAULT_RATELIMIT_BURST);
 	list_add(&provider->node, &providers);
 	return provider;
 }

@@ -231,12 +231,10 @@ EXPORT_SYMBOL_GPL(iopmem_region_put);
 
 static void log_exhausted(struct iopmem_provider *provider, u64 size)
 {
-	static DEFINE_RATELIMIT_STATE(limit, DEFAULT_RATELIMIT_INTERVAL,
-				      DEFAULT_RATELIMIT_BURST);
 	struct iopmem_region *region;
 	int named = 0;
 
-	if (!__ratelimit(&limit))
+	if (!__ratelimit(&provider->exhausted_limit))
 		return;
 
 	mutex_lock(&provider->regions_lock);
