@@ -229,6 +229,18 @@ moves "ib_write_bw from bar0 to bar1" ib_write_bw -n 20 -s 4096
 tap_ok "the payload is in bar0" lab-host find bar0 bars
 tap_ok "and in bar1" lab-host find bar1 bars
 
+# A CMB: every access is trapped by QEMU, as by a bus that has no memory of its
+# own behind it.
+cmb=$(iopmem-bind nvme0)
+server=(--p2p_dev="$cmb")
+client=(--use_p2p)
+moves "ib_write_bw from bar0 to a CMB" ib_write_bw -n 20 -s 4096
+make_payload cmb
+server=(--use_p2p)
+client=(--p2p_dev="$cmb" --payload_file_path="$tmp/cmb")
+moves "ib_send_bw from a CMB to bar0" ib_send_bw -n 20 -s 4096
+tap_ok "its payload is in bar0" lab-host find bar0 cmb
+
 # A device with which perftest sends small messages inline.
 server=() client=()
 export LD_PRELOAD=$LAB_BUILD/user/tests/libinline_device.so
@@ -282,7 +294,7 @@ refuses "Raw Ethernet" 'not with Raw Ethernet, where' \
 as-user ib_write_bw --help >"$tmp/help" || true
 says "--help names the options" "$tmp/help" ' --use_p2p ' ' --p2p_dev=<path> '
 
-for device in iopmem0 iopmem1; do
+for device in iopmem0 iopmem1 "${cmb##*/}"; do
 	tap_ok "nothing of $device is held any more" \
 		cmp "/sys/class/iopmem/$device/free" "/sys/class/iopmem/$device/size"
 done
