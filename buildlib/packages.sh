@@ -16,9 +16,12 @@ lab_packages=(
 	python3-pyverbs fio nvme-cli strace udev hostname
 )
 
+# What kernel-patches/ applies to. Debian's security archive has it.
+kernel_since=6.12.117
+
 install_packages()
 {
-	local missing=() package release="" id=""
+	local missing=() package release="" id="" status version
 
 	[[ -r /etc/os-release ]] && {
 		id=$(. /etc/os-release; echo "${ID:-}")
@@ -28,8 +31,13 @@ install_packages()
 		die "the lab runs on Debian 12 and 13; this is ${id:-unknown} ${release:-}"
 
 	for package in "${lab_packages[@]}"; do
-		[[ $(dpkg-query -W -f '${db:Status-Status}' "$package" \
-			2>/dev/null) == installed ]] || missing+=("$package")
+		read -r status version < <(dpkg-query -W \
+			-f '${db:Status-Status} ${Version}\n' "$package" \
+			2>/dev/null) || status=
+		[[ $status == installed ]] || missing+=("$package")
+		[[ $package != linux-source-6.12 || $status != installed ]] ||
+			dpkg --compare-versions "$version" ge "$kernel_since" ||
+			missing+=("$package")
 	done
 	((${#missing[@]})) || return 0
 
@@ -51,4 +59,7 @@ install_packages()
 		env DEBIAN_FRONTEND=noninteractive \
 		apt-get install -y --no-install-recommends \
 		-o Dpkg::Use-Pty=0 "${missing[@]}"
+	version=$(dpkg-query -W -f '${Version}' linux-source-6.12)
+	dpkg --compare-versions "$version" ge "$kernel_since" ||
+		die "linux-source-6.12 is $version, and kernel-patches/ is for $kernel_since and later: enable Debian's security archive (suite *-security) in apt"
 }
