@@ -21,11 +21,12 @@ kernel_since=6.12.117
 
 install_packages()
 {
-	local missing=() package release="" id="" status version
+	local missing=() package release="" id="" codename="" status version
 
 	[[ -r /etc/os-release ]] && {
 		id=$(. /etc/os-release; echo "${ID:-}")
 		release=$(. /etc/os-release; echo "${VERSION_ID:-}")
+		codename=$(. /etc/os-release; echo "${VERSION_CODENAME:-}")
 	}
 	[[ $id == debian && ($release == 12 || $release == 13) ]] ||
 		die "the lab runs on Debian 12 and 13; this is ${id:-unknown} ${release:-}"
@@ -35,9 +36,11 @@ install_packages()
 			-f '${db:Status-Status} ${Version}\n' "$package" \
 			2>/dev/null) || status=
 		[[ $status == installed ]] || missing+=("$package")
-		[[ $package != linux-source-6.12 || $status != installed ]] ||
-			dpkg --compare-versions "$version" ge "$kernel_since" ||
+		if [[ $package == linux-source-6.12 && $status == installed ]] &&
+		   dpkg --compare-versions "$version" lt "$kernel_since"; then
+			say "$package $version is too old: kernel-patches/ is for $kernel_since and later"
 			missing+=("$package")
+		fi
 	done
 	((${#missing[@]})) || return 0
 
@@ -61,5 +64,5 @@ install_packages()
 		-o Dpkg::Use-Pty=0 "${missing[@]}"
 	version=$(dpkg-query -W -f '${Version}' linux-source-6.12)
 	dpkg --compare-versions "$version" ge "$kernel_since" ||
-		die "linux-source-6.12 is $version, and kernel-patches/ is for $kernel_since and later: enable Debian's security archive (suite *-security) in apt"
+		die "apt has no linux-source-6.12 newer than $version: add Debian's security archive ($codename-security) to its sources"
 }
