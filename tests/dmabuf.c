@@ -28,6 +28,28 @@ static int alloc_or_give_up(int fd, size_t len)
 	return buf_fd;
 }
 
+/* By which a program finds the function that the memory belongs to. */
+static bool is_named(int buf_fd, int fd)
+{
+	struct iopmem_info info = { 0 };
+	char path[64], line[128], want[128];
+	bool found = false;
+	FILE *f;
+
+	if (ioctl(fd, IOPMEM_IOC_INFO, &info))
+		give_up("IOPMEM_IOC_INFO");
+	snprintf(want, sizeof(want), "exp_name:\tiopmem %04x:%02x:%02x.%x\n",
+		 info.pci_domain, info.pci_bus, info.pci_devfn >> 3,
+		 info.pci_devfn & 7);
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", buf_fd);
+	f = fopen(path, "re");
+	while (f && fgets(line, sizeof(line), f))
+		found = found || !strcmp(line, want);
+	if (f)
+		fclose(f);
+	return found;
+}
+
 static void descriptor(int fd)
 {
 	uint64_t before = device_free(fd);
@@ -37,6 +59,7 @@ static void descriptor(int fd)
 	ok(lseek(buf_fd, 0, SEEK_END) == (off_t)size, "SEEK_END is the size");
 	ok(fcntl(buf_fd, F_GETFD) == FD_CLOEXEC, "O_CLOEXEC is heeded");
 	ok((fcntl(buf_fd, F_GETFL) & O_ACCMODE) == O_RDWR, "so is O_RDWR");
+	ok(is_named(buf_fd, fd), "its exporter's name has the PCI address");
 	plain = alloc_region(fd, page, 0, O_RDWR);
 	ok(plain >= 0 && fcntl(plain, F_GETFD) == 0,
 	   "without O_CLOEXEC it is inherited by exec");

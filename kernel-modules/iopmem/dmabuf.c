@@ -1,35 +1,293 @@
 // SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 /*
- * A region behind a dma-buf file descriptor. It can be mapped and passed on;
- * it takes no importers.
+ * A region behind a dma-buf file descriptor, for devices (importers) to use.
+ *
+ * The memory does not move, but it can be revoked for good. Then importers are
+ * told by move_notify, and revocation waits until the last of them has dropped
+ * its pins and mappings. One that cannot be told would make that wait last as
+ * long as it pleases, so it gets neither.
+ *
+ * Which device reaches the memory is checked when it maps, not when it attaches
+ * or pins: a virtual device maps nothing, it copies by CPU.
+ *
+ * Locks: the core calls pin to vunmap with the reservation lock held, and
+ * revocation takes it with none of ours held. provider->gate nests in it.
  */
+#include <linux/dma-buf.h>
+#include <linux/dma-mapping.h>
+#include <linux/dma-resv.h>
 #include <linux/fs.h>
+#include <linux/iosys-map.h>
 #include <linux/module.h>
+#include <linux/sizes.h>
+#include <linux/slab.h>
 
 #include "internal.h"
+
+static bool pin_unrevocable;
+module_param(pin_unrevocable, bool, 0644);
+MODULE_PARM_DESC(pin_unrevocable,
+		 "let importers pin that cannot be revoked; unbind then waits for them, however long (default: N)");
+
+/* scatterlist.length has 32 bits. */
+#define MAX_SEGMENT	SZ_2G
+
+/* How often the log says that a revocation is waiting. */
+#define PATIENCE	(10 * HZ)
+
+/**
+ * struct region_dmabuf - what a dma-buf of ours is made of
+ * @holder: makes the provider revoke us
+ * @dmabuf: the dma-buf, which owns this
+ * @region: referenced
+ * @revoked: the memory must not be reached any more; protected by the
+ *	reservation lock
+ * @pins: that importers hold; protected by the reservation lock
+ * @users: pins, mappings and the kernel mapping, if there is one; changed
+ *	with the reservation lock
+ * @idle: woken when @users has become 0
+ * @name: shown as exp_name; how a program finds the memory's PCI function
+ */
+struct region_dmabuf {
+	struct iopmem_holder holder;
+	struct dma_buf *dmabuf;
+	struct iopmem_region *region;
+	bool revoked;
+	unsigned int pins;
+	unsigned int users;
+	wait_queue_head_t idle;
+	char name[sizeof("iopmem 00000000:00:00.0")];
+};
+
+static void add_user(struct region_dmabuf *buf)
+{
+	WRITE_ONCE(buf->users, buf->users + 1);
+}
+
+static void drop_user(struct region_dmabuf *buf)
+{
+	WRITE_ONCE(buf->users, buf->users - 1);
+	if (!buf->users)
+		wake_up_all(&buf->idle);
+}
+
+static void revoke_dmabuf(struct iopmem_holder *holder)
+{
+	struct region_dmabuf *buf =
+		container_of(holder, struct region_dmabuf, holder);
+	struct dma_resv *resv = buf->dmabuf->resv;
+
+	dma_resv_lock(resv, NULL);
+	buf->revoked = true;
+	dma_buf_move_notify(buf->dmabuf);
+	dma_resv_unlock(resv);
+
+	/* What an importer could not stop at once it has put a fence on. */
+	dma_resv_wait_timeout(resv, DMA_RESV_USAGE_BOOKKEEP, false,
+			      MAX_SCHEDULE_TIMEOUT);
+	while (!wait_event_timeout(buf->idle, !READ_ONCE(buf->users),
+				   PATIENCE))
+		pci_warn(buf->region->provider->pdev,
+			 "revocation waits for an importer that holds a dma-buf of %lu KiB, allocated by %s[%d]\n",
+			 buf->region->npages << (PAGE_SHIFT - 10),
+			 buf->region->comm, buf->region->pid);
+	/* The last of them woke us with the lock held. */
+	dma_resv_lock(resv, NULL);
+	dma_resv_unlock(resv);
+}
 
 static int region_dmabuf_attach(struct dma_buf *dmabuf,
 				struct dma_buf_attachment *attach)
 {
-	return -EOPNOTSUPP;
+	struct region_dmabuf *buf = dmabuf->priv;
+
+	return READ_ONCE(buf->revoked) ? -ENODEV : 0;
+}
+
+#ifdef HAVE_DMA_BUF_ATTACH_REVOCABLE
+static bool drops_pins(struct dma_buf_attachment *attach)
+{
+	return dma_buf_attach_revocable(attach);
+}
+
+static bool drops_mappings(struct dma_buf_attachment *attach)
+{
+	return dma_buf_attach_revocable(attach);
+}
+#else
+/*
+ * This kernel demands move_notify of every dynamic importer. Those that pin
+ * may have one that does nothing; those that do not have to obey it.
+ */
+static bool drops_pins(struct dma_buf_attachment *attach)
+{
+	return false;
+}
+
+static bool drops_mappings(struct dma_buf_attachment *attach)
+{
+	return attach->importer_ops;
+}
+#endif
+
+/* Says why not. */
+static bool may_hold(struct dma_buf_attachment *attach, bool lets_go)
+{
+	struct region_dmabuf *buf = attach->dmabuf->priv;
+
+	if (lets_go || READ_ONCE(pin_unrevocable))
+		return true;
+
+	dev_err_ratelimited(attach->dev,
+			    "%s: this importer, or kernel, does not promise to let go when the memory is removed; iopmem.pin_unrevocable=1 allows it\n",
+			    buf->name);
+	return false;
+}
+
+static int region_dmabuf_pin(struct dma_buf_attachment *attach)
+{
+	struct region_dmabuf *buf = attach->dmabuf->priv;
+
+	if (buf->revoked)
+		return -ENODEV;
+	if (!may_hold(attach, drops_pins(attach)))
+		return -EOPNOTSUPP;
+
+	buf->pins++;
+	add_user(buf);
+	return 0;
+}
+
+static void region_dmabuf_unpin(struct dma_buf_attachment *attach)
+{
+	struct region_dmabuf *buf = attach->dmabuf->priv;
+
+	buf->pins--;
+	drop_user(buf);
+}
+
+static struct sg_table *region_sg_table(struct iopmem_region *region)
+{
+	u64 len = (u64)region->npages << PAGE_SHIFT;
+	struct scatterlist *sg;
+	struct sg_table *sgt;
+	u64 offset = 0;
+	int i, ret;
+
+	sgt = kmalloc(sizeof(*sgt), GFP_KERNEL);
+	if (!sgt)
+		return ERR_PTR(-ENOMEM);
+
+	ret = sg_alloc_table(sgt, DIV_ROUND_UP_ULL(len, MAX_SEGMENT),
+			     GFP_KERNEL);
+	if (ret) {
+		kfree(sgt);
+		return ERR_PTR(ret);
+	}
+
+	for_each_sgtable_sg(sgt, sg, i) {
+		u64 chunk = min_t(u64, len - offset, MAX_SEGMENT);
+
+		sg_set_page(sg, iopmem_region_page(region, offset), chunk, 0);
+		offset += chunk;
+	}
+	return sgt;
 }
 
 static struct sg_table *region_dmabuf_map(struct dma_buf_attachment *attach,
 					  enum dma_data_direction dir)
 {
-	return ERR_PTR(-EOPNOTSUPP);
+	struct region_dmabuf *buf = attach->dmabuf->priv;
+	struct sg_table *sgt;
+	int ret;
+
+	if (buf->revoked)
+		return ERR_PTR(-ENODEV);
+	if (dir != DMA_TO_DEVICE &&
+	    !(attach->dmabuf->file->f_mode & FMODE_WRITE))
+		return ERR_PTR(-EACCES);
+	if (!may_hold(attach, drops_mappings(attach)))
+		return ERR_PTR(-EOPNOTSUPP);
+	/* A virtual device does not do DMA. */
+	if (!attach->dev->dma_mask)
+		return ERR_PTR(-EOPNOTSUPP);
+
+	sgt = region_sg_table(buf->region);
+	if (IS_ERR(sgt))
+		return sgt;
+
+	/* Checks the route: EREMOTEIO if the device does not reach the BAR. */
+	ret = dma_map_sgtable(attach->dev, sgt, dir, DMA_ATTR_SKIP_CPU_SYNC);
+	if (ret) {
+		if (ret == -EREMOTEIO)
+			dev_err_ratelimited(attach->dev,
+					    "%s: no PCIe route to this memory\n",
+					    buf->name);
+		sg_free_table(sgt);
+		kfree(sgt);
+		return ERR_PTR(ret);
+	}
+
+	add_user(buf);
+	return sgt;
 }
 
 static void region_dmabuf_unmap(struct dma_buf_attachment *attach,
 				struct sg_table *sgt,
 				enum dma_data_direction dir)
 {
+	dma_unmap_sgtable(attach->dev, sgt, dir, DMA_ATTR_SKIP_CPU_SYNC);
+	sg_free_table(sgt);
+	kfree(sgt);
+	drop_user(attach->dmabuf->priv);
+}
+
+/* Only under a pin, whose owner is told when to end it. */
+static int region_dmabuf_vmap(struct dma_buf *dmabuf, struct iosys_map *map)
+{
+	struct region_dmabuf *buf = dmabuf->priv;
+
+	if (buf->revoked)
+		return -ENODEV;
+	if (!buf->pins)
+		return -EINVAL;
+
+	iosys_map_set_vaddr_iomem(map,
+				  (void __iomem __force *)buf->region->vaddr);
+	add_user(buf);
+	return 0;
+}
+
+static void region_dmabuf_vunmap(struct dma_buf *dmabuf, struct iosys_map *map)
+{
+	drop_user(dmabuf->priv);
+}
+
+/* The memory is not cached: there is nothing to do before the CPU reads. */
+static int region_dmabuf_begin_cpu_access(struct dma_buf *dmabuf,
+					  enum dma_data_direction dir)
+{
+	struct region_dmabuf *buf = dmabuf->priv;
+
+	return READ_ONCE(buf->revoked) ? -ENODEV : 0;
+}
+
+/* Writes are posted: see to it that they have arrived. */
+static int region_dmabuf_end_cpu_access(struct dma_buf *dmabuf,
+					enum dma_data_direction dir)
+{
+	struct region_dmabuf *buf = dmabuf->priv;
+
+	if (dir == DMA_FROM_DEVICE)
+		return READ_ONCE(buf->revoked) ? -ENODEV : 0;
+	return iopmem_region_flush(buf->region);
 }
 
 static int region_dmabuf_mmap(struct dma_buf *dmabuf,
 			      struct vm_area_struct *vma)
 {
-	struct iopmem_region *region = dmabuf->priv;
+	struct region_dmabuf *buf = dmabuf->priv;
+	struct iopmem_region *region = buf->region;
 	int ret;
 
 	kref_get(&region->ref);
@@ -39,15 +297,27 @@ static int region_dmabuf_mmap(struct dma_buf *dmabuf,
 	return ret;
 }
 
+/* Nobody is attached any more. */
 static void region_dmabuf_release(struct dma_buf *dmabuf)
 {
-	iopmem_region_put(dmabuf->priv);
+	struct region_dmabuf *buf = dmabuf->priv;
+
+	/* Waits for a revocation that has found us. */
+	iopmem_provider_unhold(buf->region->provider, &buf->holder);
+	iopmem_region_put(buf->region);
+	kfree(buf);
 }
 
 static const struct dma_buf_ops region_dmabuf_ops = {
 	.attach = region_dmabuf_attach,
+	.pin = region_dmabuf_pin,
+	.unpin = region_dmabuf_unpin,
 	.map_dma_buf = region_dmabuf_map,
 	.unmap_dma_buf = region_dmabuf_unmap,
+	.vmap = region_dmabuf_vmap,
+	.vunmap = region_dmabuf_vunmap,
+	.begin_cpu_access = region_dmabuf_begin_cpu_access,
+	.end_cpu_access = region_dmabuf_end_cpu_access,
 	.mmap = region_dmabuf_mmap,
 	.release = region_dmabuf_release,
 };
@@ -57,21 +327,50 @@ static const struct dma_buf_ops region_dmabuf_ops = {
  * @region: a reference of the caller's passes to the dma-buf on success
  * @flags: O_RDONLY or O_RDWR
  *
- * Return: the dma-buf, or an ERR_PTR().
+ * Return: the dma-buf, or an ERR_PTR(); -ENODEV if the region's provider has
+ * been revoked.
  */
 struct dma_buf *iopmem_dmabuf_export(struct iopmem_region *region, int flags)
 {
 	DEFINE_DMA_BUF_EXPORT_INFO(info);
+	struct region_dmabuf *buf;
 	struct dma_buf *dmabuf;
+	int ret;
+
+	buf = kzalloc(sizeof(*buf), GFP_KERNEL);
+	if (!buf)
+		return ERR_PTR(-ENOMEM);
+
+	buf->holder.revoke = revoke_dmabuf;
+	buf->region = region;
+	init_waitqueue_head(&buf->idle);
+	snprintf(buf->name, sizeof(buf->name), "iopmem %s",
+		 pci_name(region->provider->pdev));
 
 	info.ops = &region_dmabuf_ops;
+	info.exp_name = buf->name;
 	info.size = region->npages << PAGE_SHIFT;
 	info.flags = flags;
-	info.priv = region;
+	info.priv = buf;
 
 	dmabuf = dma_buf_export(&info);
+	if (IS_ERR(dmabuf)) {
+		kfree(buf);
+		return dmabuf;
+	}
+	buf->dmabuf = dmabuf;
 	/* So that revocation zaps its mappings together with all others. */
-	if (!IS_ERR(dmabuf))
-		dmabuf->file->f_mapping = region->provider->inode->i_mapping;
+	dmabuf->file->f_mapping = region->provider->inode->i_mapping;
+
+	ret = iopmem_provider_hold(region->provider, &buf->holder);
+	/* Revoked and offered again before we held it? Then without us. */
+	if (!ret && iopmem_region_revoked(region))
+		ret = -ENODEV;
+	if (ret) {
+		/* Its release drops one, and the caller keeps its own. */
+		kref_get(&region->ref);
+		dma_buf_put(dmabuf);
+		return ERR_PTR(ret);
+	}
 	return dmabuf;
 }

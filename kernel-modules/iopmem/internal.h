@@ -10,8 +10,8 @@
  *	busy ones (pinned for O_DIRECT) as soon as they are idle.
  *
  * Lock order (outermost first)
- *	mmap_lock -> provider->gate (read) -> provider->regions_lock ->
- *	region->lock
+ *	mmap_lock -> dma_resv -> provider->gate (read) ->
+ *	provider->regions_lock -> region->lock
  *	providers_lock and provider->holders_lock nest in none of these and
  *	nothing nests in them. Revocation takes no mmap_lock, and calls
  *	holders with no lock held. No user memory is touched under any of them.
@@ -142,6 +142,8 @@ struct iopmem_region *iopmem_region_alloc(struct iopmem_provider *provider,
 int iopmem_region_mmap(struct iopmem_region *region,
 		       struct vm_area_struct *vma);
 void iopmem_region_revoke_all(struct iopmem_provider *provider);
+bool iopmem_region_revoked(struct iopmem_region *region);
+int iopmem_region_flush(struct iopmem_region *region);
 
 /* dmabuf.c */
 struct dma_buf *iopmem_dmabuf_export(struct iopmem_region *region, int flags);

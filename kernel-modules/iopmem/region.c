@@ -190,6 +190,48 @@ static void take_memory(struct iopmem_region *region)
 	mutex_unlock(&region->lock);
 }
 
+/**
+ * iopmem_region_revoked - whether a region has lost its memory
+ * @region: the region
+ *
+ * Return: true if it has. If not, only a holder of its provider knows that it
+ * still has it a moment later.
+ */
+bool iopmem_region_revoked(struct iopmem_region *region)
+{
+	bool revoked;
+
+	mutex_lock(&region->lock);
+	revoked = !region->vaddr;
+	mutex_unlock(&region->lock);
+	return revoked;
+}
+
+/**
+ * iopmem_region_flush - let this CPU's writes to a region arrive in the device
+ * @region: the region
+ *
+ * Writes are posted; a read pushes them ahead of itself.
+ *
+ * Return: 0, or -ENODEV when the region has been revoked.
+ */
+int iopmem_region_flush(struct iopmem_region *region)
+{
+	struct iopmem_provider *provider = region->provider;
+	int ret = -ENODEV;
+
+	down_read(&provider->gate);
+	mutex_lock(&region->lock);
+	if (provider->alive && region->vaddr) {
+		mb(); /* the writes leave the CPU before the read does */
+		(void)__raw_readq((u64 __iomem __force *)region->vaddr);
+		ret = 0;
+	}
+	mutex_unlock(&region->lock);
+	up_read(&provider->gate);
+	return ret;
+}
+
 /* With the provider not alive and all its mappings zapped. */
 void iopmem_region_revoke_all(struct iopmem_provider *provider)
 {
@@ -421,15 +463,9 @@ EXPORT_SYMBOL_GPL(iopmem_region_get_by_vma);
 int iopmem_region_mmap(struct iopmem_region *region,
 		       struct vm_area_struct *vma)
 {
-	bool revoked;
-
 	if (!(vma->vm_flags & VM_MAYSHARE))
 		return -EINVAL;
-
-	mutex_lock(&region->lock);
-	revoked = !region->vaddr;
-	mutex_unlock(&region->lock);
-	if (revoked)
+	if (iopmem_region_revoked(region))
 		return -ENODEV;
 
 	/* Must not grow; a core dump must not read from the device. */
