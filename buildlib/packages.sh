@@ -11,6 +11,10 @@ lab_packages=(
 	cmake pkg-config autoconf automake libtool libibverbs-dev
 	librdmacm-dev libibumad-dev libpci-dev libnuma-dev libudev-dev
 	sparse shellcheck
+	# the manual pages, and what the library's tests check it with
+	pandoc g++ valgrind abigail-tools
+	# rdma-core with our patch
+	libnl-3-dev libnl-route-3-dev python3-dev cython3
 	# the guest, whose root is the host's
 	qemu-system-x86 iproute2 rdma-core ibverbs-providers ibverbs-utils
 	python3-pyverbs fio nvme-cli strace udev hostname
