@@ -97,8 +97,8 @@ struct ibv_mr *iopmem_reg_mr(struct ibv_pd *pd, uint64_t offset, size_t length,
  * @mr: an MR of iopmem_reg_mr()
  *
  * Return: 0, and @mr is gone. EINVAL if @mr is no MR of iopmem_reg_mr(), or not
- * any more; @mr is not looked into. Or what ibv_dereg_mr() returns (EBUSY while
- * memory windows are bound to it); then @mr is as before.
+ * any more; @mr is not looked into. Or what ibv_dereg_mr() returns, for one while
+ * memory windows are bound to it; then @mr is as before.
  */
 int iopmem_dereg_mr(struct ibv_mr *mr);
 
