@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 #
-# ./lab bench [messages|registration] [--boots N]: what messages and
+# ./lab bench [messages|reg] [--boots N]: what messages and
 # registrations cost, in guests whose clock counts instructions. Tables on
 # stdout; JSON with every value and plots in build/bench/.
 # shellcheck disable=SC2154 # kernel_make comes from kernel.sh
@@ -22,17 +22,17 @@ boots=5
 whats=()
 while (($#)); do
 	case $1 in
-	messages | registration) whats+=("$1") ;;
+	messages | reg) whats+=("$1") ;;
 	--boots)
 		boots=${2:-}
 		[[ $boots =~ ^[1-9][0-9]*$ ]] || die "bench: --boots takes a number"
 		shift
 		;;
-	*) die "bench: messages, registration or --boots N, not $1" ;;
+	*) die "bench: messages, reg or --boots N, not $1" ;;
 	esac
 	shift
 done
-((${#whats[@]})) || whats=(messages registration)
+((${#whats[@]})) || whats=(messages reg)
 
 make_copy_cost()
 {
@@ -55,8 +55,11 @@ boot()
 }
 
 ./lab build patched modules-patched user
-[[ ${whats[*]} != *messages* ]] || ./lab build vanilla
-step copy_cost "copy_cost.ko" make_copy_cost
+if [[ ${whats[*]} == *messages* ]]; then
+	./lab build vanilla
+	step copy_cost "copy_cost.ko" make_copy_cost
+fi
+[[ ${whats[*]} != *reg* ]] || ./lab build rdma-core
 
 for what in "${whats[@]}"; do
 	rm -rf "build/bench/raw-$what"
@@ -68,7 +71,7 @@ for what in "${whats[@]}"; do
 				boot "$what" patched "$cpu" "$n"
 			else
 				boot "$what" patched "$cpu" "$n" \
-					--bar-size 2048 --memory 4096
+					--bar-size 65536 --memory 6144
 			fi
 		done
 	done

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 """
-bench_report.py messages|registration: what the boots of ./lab bench printed
+bench_report.py messages|reg: what the boots of ./lab bench printed
 (build/bench/raw-WHAT/KERNEL.CPU.BOOT) as a table on stdout, as
 build/bench/WHAT.json with every value, and as a plot, build/bench/WHAT.svg.
 """
@@ -16,9 +16,10 @@ from statistics import median
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BENCH = os.path.join(ROOT, "build", "bench")
 PACKETS = 16	# of 4096 bytes, in a message
-SIZES = {"2M": 2 << 20, "64M": 64 << 20, "1G": 1 << 30}
 MEMORY = {"host-4K": "host, 4 KiB pages", "host-2M": "host, 2 MiB pages",
-	  "bar": "BAR"}
+	  "mapping": "BAR, ibv_reg_mr on a mapping",
+	  "peer": "BAR, iopmem_reg_mr, peer memory",
+	  "dmabuf": "BAR, iopmem_reg_mr, dma-buf"}
 
 LIMITS = """\
 What this rig cannot show: the CPU is emulated (QEMU TCG), so that uncached and
@@ -164,54 +165,95 @@ timed the copy functions on 4096 bytes, in the same boots; x 16 packets x 2.""")
 
 # ---- registration
 
-def registration(boots):
+def size_of(text):
+	return int(text[:-1]) << {"K": 10, "M": 20, "G": 30}[text[-1]]
+
+
+def labels(boots, what, memory):
+	"""What is said of one kind of memory: its sizes, or the numbers of
+	MRs."""
+	found = {key.split()[2] for boot in boots for key in boot["values"]
+		 if key.split()[:2] == [what, memory]}
+	return sorted(found, key=lambda text: int(text[1:]) if text[0] == "x"
+		      else size_of(text))
+
+
+def reg(boots):
 	count = len(boots) // len(models(boots))
 	summary = []
 	bars = []
-	rows = []
-	pages = []
+	by_size = []
+	by_count = []
+	slopes = []
+	zeroing = []
+	kernel = []
+
+	def figure(cpu, what, memory, label, column=0):
+		return Figure(boots, "patched", cpu,
+			      f"{what} {memory} {label}", column)
+
 	for cpu in models(boots):
+		unit = figure(cpu, "warm", "host-4K", "4K").median
 		for memory, name in MEMORY.items():
-			warm_at = {}
-			for size in SIZES:
-				cold = Figure(boots, "patched", cpu,
-					      f"cold {memory} {size}")
-				warm, dereg = (
-					Figure(boots, "patched", cpu,
-					       f"warm {memory} {size}", column)
-					for column in (0, 1))
-				warm_at[size] = warm.median
-				rows.append([cpu, name, size,
-					     micro(warm.median),
-					     micro(warm.spread),
-					     micro(dereg.median),
-					     micro(dereg.spread),
-					     micro(cold.median)])
-				bars.append((f"{cpu}: {name}, {size}",
-					     [("ibv_reg_mr, warm",
-					       warm.median)]))
-				summary.append({
-					"cpu": cpu, "memory": memory,
-					"size": SIZES[size],
-					"reg": warm.median,
-					"reg_spread": warm.spread,
-					"dereg": dereg.median,
-					"dereg_spread": dereg.spread,
-					"cold_reg": cold.median})
-			per_page = ((warm_at["1G"] - warm_at["2M"]) /
-				    ((SIZES["1G"] - SIZES["2M"]) / 4096))
-			pages.append([cpu, name, f"{per_page:.3f}"])
+			for what, rows in (("warm", by_size),
+					   ("among", by_count)):
+				for label in labels(boots, what, memory):
+					on, off = (figure(cpu, what, memory,
+							  label, column)
+						   for column in (0, 1))
+					rows.append([cpu, name,
+						     label.strip("x"),
+						     micro(on.median),
+						     micro(on.spread),
+						     micro(off.median),
+						     micro(off.spread),
+						     f"{on.median / unit:.2f}"])
+					summary.append({
+						"cpu": cpu, "memory": memory,
+						"what": what, "label": label,
+						"reg": on.median,
+						"reg_spread": on.spread,
+						"dereg": off.median,
+						"dereg_spread": off.spread})
+			sizes = labels(boots, "warm", memory)
+			ends = [figure(cpu, "warm", memory, size)
+				for size in (sizes[0], sizes[-1])]
+			gib = (size_of(sizes[-1]) - size_of(sizes[0])) / 2**30
+			slopes.append([cpu, name, sizes[-1],
+				       f"{(ends[1].median - ends[0].median) / gib:+,.1f}",
+				       number(max(end.spread for end in ends))])
+			bars += [(f"{memory}, {size} (-cpu {cpu})",
+				  [("registration",
+				    figure(cpu, "warm", memory, size).median)])
+				 for size in sizes]
+			for size in labels(boots, "bytes", memory):
+				f = figure(cpu, "bytes", memory, size)
+				kernel.append([cpu, name, size,
+					       number(f.median)])
+				summary.append({"cpu": cpu, "memory": memory,
+						"what": "bytes", "label": size,
+						"bytes": f.median})
+		for size in labels(boots, "cold", "mapping"):
+			f = figure(cpu, "cold", "mapping", size)
+			zeroing.append([cpu, size, micro(f.median)])
+			summary.append({"cpu": cpu, "memory": "mapping",
+					"what": "cold", "label": size,
+					"reg": f.median})
+
+	head = ["reg", "spread", "dereg", "spread", "x host's 4K"]
 	table("Registering one region, in thousands of instructions (us at one a "
 	      f"ns; median of {count} boots; spread: largest less smallest)",
-	      ["-cpu", "memory", "size", "reg", "spread", "dereg", "spread",
-	       "first reg"], rows)
-	print("""
-first reg: on memory not used before, which is zeroed then, and if it is the
-host's, found. The other columns: medians of the 9 registrations that follow.""")
-	table("Instructions for each further 4 KiB of ibv_reg_mr, from 2 MiB to "
-	      "1 GiB", ["-cpu", "memory", "a page"], pages)
-	plot("registration", "ibv_reg_mr, warm: instructions (logarithmic)",
-	     bars, logarithmic=True)
+	      ["-cpu", "memory", "size"] + head, by_size)
+	table("Registering 4 KiB with so many MRs there, the same",
+	      ["-cpu", "memory", "MRs"] + head, by_count)
+	table("Instructions for each further GiB, from 4 KiB up to a size",
+	      ["-cpu", "memory", "up to", "a GiB", "spread of both"], slopes)
+	table("The kernel's own memory for an MR (slab and vmalloc), in bytes",
+	      ["-cpu", "memory", "size", "bytes"], kernel)
+	table("The first registration of a fresh mapping, which zeroes it, in "
+	      "thousands of instructions", ["-cpu", "size", "reg"], zeroing)
+	plot("reg", "Registration: instructions (logarithmic)", bars,
+	     logarithmic=True)
 	return summary
 
 
@@ -268,7 +310,7 @@ def git(*words):
 def main():
 	what = sys.argv[1]
 	boots = load(what)
-	summary = {"messages": messages, "registration": registration}[what](boots)
+	summary = {"messages": messages, "reg": reg}[what](boots)
 	print("\n" + LIMITS)
 	path = os.path.join(BENCH, what + ".json")
 	with open(path, "w") as file:
