@@ -28,3 +28,11 @@ struct ibv_pd *alloc_pd_on(const char *name)
 		give_up("protection domain on %s", name);
 	return pd;
 }
+
+void close_rdma_device(struct ibv_pd *pd)
+{
+	struct ibv_context *context = pd->context;
+
+	if (ibv_dealloc_pd(pd) || ibv_close_device(context))
+		give_up("close the RDMA device");
+}
