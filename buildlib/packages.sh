@@ -12,7 +12,7 @@ lab_packages=(
 	librdmacm-dev libibumad-dev libpci-dev libnuma-dev libudev-dev
 	sparse shellcheck
 	# the manual pages, and what the library's tests check it with
-	pandoc g++ valgrind abigail-tools
+	pandoc man-db g++ valgrind
 	# rdma-core with our patch
 	libnl-3-dev libnl-route-3-dev python3-dev cython3
 	# the guest, whose root is the host's

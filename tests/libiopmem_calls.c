@@ -6,6 +6,8 @@
  * no privilege.
  */
 #include <fcntl.h>
+#include <linux/udmabuf.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -345,6 +347,50 @@ static void memory_windows(int buf_fd)
 		granted(&request, buf_fd);
 }
 
+/* System memory behind a dma-buf that is not ours; -1 if there is none here. */
+static int foreign_dmabuf(void)
+{
+	struct udmabuf_create arg = { .flags = UDMABUF_FLAGS_CLOEXEC,
+				      .size = SIZE };
+	int fd = open("/dev/udmabuf", O_RDWR | O_CLOEXEC);
+	int buf_fd = -1;
+
+	if (fd < 0)
+		return -1;
+	arg.memfd = memfd_create("udmabuf", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (!ftruncate(arg.memfd, SIZE) &&
+	    !fcntl(arg.memfd, F_ADD_SEALS, F_SEAL_SHRINK))
+		buf_fd = ioctl(fd, UDMABUF_CREATE, &arg);
+	if (buf_fd < 0)
+		give_up("udmabuf");
+	close(arg.memfd);
+	close(fd);
+	return buf_fd;
+}
+
+/*
+ * The first door takes them, and the second does not: the pages of this one's
+ * mappings are nobody's to pin.
+ */
+static void foreign(void)
+{
+	static const struct request request = { "udmabuf", 0, PAGE, 0, LW };
+	struct iopmem_route got;
+	int buf_fd = foreign_dmabuf();
+
+	if (buf_fd < 0) {
+		skip("/dev/udmabuf cannot be opened", "a dma-buf of others");
+		return;
+	}
+	ok(iopmem_query_route(pd->context, buf_fd, &got) == EINVAL,
+	   "route: a dma-buf of others: EINVAL");
+	if (door == 1)
+		granted(&request, buf_fd);
+	else
+		fails(!reg(&request, buf_fd), EOPNOTSUPP, "reg: udmabuf");
+	close(buf_fd);
+}
+
 static void dereg(int buf_fd)
 {
 	static const struct request request = { "", 0, PAGE, 0, LW };
@@ -394,6 +440,7 @@ int main(int argc, char **argv)
 	wrong_files(fd, buf_fd, kinds);
 	read_only();
 	memory_windows(buf_fd);
+	foreign();
 	dereg(buf_fd);
 	ok(!dmabuf_mapped(), "no mapping is left");
 	close(buf_fd);

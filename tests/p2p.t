@@ -15,7 +15,7 @@ topology()
 		tests/guest/p2p.sh "$@"
 }
 
-topology switch
-topology bridge
-topology blocked EREMOTEIO
+topology switch "bus-addr nothing 4 0000:06:00.0 - -"
+topology bridge "host-bridge nothing 4 0000:04:00.0 - -"
+topology blocked "none host-bridge 4 0000:04:00.0 0000:00:00.0 -" EREMOTEIO
 tap_done

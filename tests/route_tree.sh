@@ -88,8 +88,8 @@ rdma_of()
 	ln -s "$parent/infiniband/$2" "$1/sys/class/infiniband/$2"
 }
 
-# check_tree FILE PROGRAM: one result for each "route" of FILE, with what
-# PROGRAM, libiopmem_route, says.
+# check_tree FILE PROGRAM [REMARK]: one result for each "route" of FILE, with
+# what PROGRAM, libiopmem_route, says.
 check_tree()
 {
 	local name root what rest words=()
@@ -107,7 +107,7 @@ check_tree()
 		function) function_of "$root" "${words[@]}" ;;
 		rdma) rdma_of "$root" "${words[@]}" ;;
 		route)
-			tap_is "$name: ${words[0]} to ${words[1]}: ${words[*]:2}" \
+			tap_is "$name: ${words[0]} to ${words[1]}: ${words[*]:2}${3:-}" \
 				"$("$2" "$root" "${words[@]:0:2}" 2>&1)" \
 				"${words[*]:2}"
 			;;
