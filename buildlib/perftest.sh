@@ -23,72 +23,8 @@ mkdir -p "$work"
 work=$(cd "$work" && pwd)
 stamp=$work/bin/.stamp
 
-die()
-{
-	echo "perftest: $*" >&2
-	exit 1
-}
-
-is_tarball()
-{
-	echo "$sha256  $1" | sha256sum --check --status
-}
-
-# Puts the tarball into the current folder, with an apt of our own: the user's
-# lists and sources stay as they are.
-download()
-{
-	local apt=$PWD/apt mirror keyring signed_by=
-	local help="set PERFTEST_TARBALL to perftest's source tarball (perftest_${version%-*}.orig.tar.gz)"
-	local -a options=(
-		-o Dir::Etc::sourcelist="$apt/sources.list"
-		-o Dir::Etc::sourceparts=/dev/null
-		-o Dir::State::Lists="$apt/lists"
-		-o Dir::Cache="$apt/cache"
-		-o APT::Sandbox::User="$(id -un)"
-		-o Acquire::Retries=3
-	)
-
-	mirror=$(apt-get indextargets --format "\$(SITE)" 'Created-By: Packages' \
-		 'Origin: Debian' 'Label: Debian' 'Component: main')
-	mirror=${mirror%%$'\n'*}
-	[ -n "$mirror" ] ||
-		die "apt knows no Debian mirror: run apt-get update, or $help"
-
-	for keyring in /usr/share/keyrings/debian-archive-keyring.{gpg,pgp}; do
-		[ ! -e "$keyring" ] || signed_by="[signed-by=$keyring]"
-	done
-
-	mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial"
-	echo "deb-src $signed_by $mirror $release main" >"$apt/sources.list"
-	if ! apt-get "${options[@]}" update ||
-	   ! apt-get "${options[@]}" source --download-only --tar-only \
-		"perftest=$version"
-	then
-		die "cannot download perftest $version from $mirror: $help"
-	fi
-}
-
-find_tarball()
-{
-	if [ -n "${PERFTEST_TARBALL:-}" ]; then
-		tarball=$(realpath -e "$PERFTEST_TARBALL") ||
-			die "PERFTEST_TARBALL names no file"
-		is_tarball "$tarball" ||
-			die "$tarball is not the source of perftest $version: its SHA256 is not $sha256"
-		return
-	fi
-
-	tarball=$work/download/perftest_${version%-*}.orig.tar.gz
-	if [ -e "$tarball" ] && is_tarball "$tarball"; then
-		return
-	fi
-	mkdir -p "$work/download"
-	rm -f "$tarball"
-	(cd "$work/download" && download)
-	is_tarball "$tarball" ||
-		die "$tarball is not what was expected: its SHA256 is not $sha256"
-}
+# shellcheck source=buildlib/debian_source.sh
+. "$repo/buildlib/debian_source.sh"
 
 inputs=("$repo"/perftest/p2p_memory.[ch] "$repo"/perftest/*.patch
 	"$repo/kernel-headers/rdma/iopmem.h" "$0")
@@ -98,7 +34,7 @@ if [ -e "$stamp" ] && [ "$(<"$stamp")" = "$state" ]; then
 	exit 0
 fi
 
-find_tarball
+find_tarball perftest "$version" "$release" "$sha256" "$work/download"
 cd "$work"
 rm -rf src bin
 mkdir src bin
