@@ -7,9 +7,10 @@ lab_packages=(
 	# to build the kernel
 	linux-source-6.12 gcc libc6-dev make bc flex bison libelf-dev libssl-dev kmod
 	cpio rsync git ccache patch xz-utils perl procps python3
-	# the modules, libraries and perftest
+	# the modules, libraries, perftest and rdma-core
 	cmake pkg-config autoconf automake libtool libibverbs-dev
 	librdmacm-dev libibumad-dev libpci-dev libnuma-dev libudev-dev
+	libnl-3-dev libnl-route-3-dev python3-dev cython3
 	sparse shellcheck
 	# the manual pages, and what the library's tests check it with
 	pandoc man-db g++ valgrind
