@@ -237,7 +237,7 @@ class Guest:
 		return ["-device", json.dumps(device)]
 
 	def slots(self):
-		"""Bus and options of the four places where devices go."""
+		"""Options and buses of the five places where devices go."""
 		argv = []
 		driver, parent = "pcie-root-port", "pcie.0"
 		if self.args.topology == "switch":
@@ -246,7 +246,7 @@ class Guest:
 			argv += self.add_device("x3130-upstream", id="up",
 						bus="port0")
 			driver, parent = "xio3130-downstream", "up"
-		buses = [f"port{i}" for i in range(1, 5)]
+		buses = [f"port{i}" for i in range(1, 6)]
 		for number, bus in enumerate(buses, 2):
 			argv += self.add_device(driver, id=bus, bus=parent,
 						chassis=number, slot=number)
@@ -277,6 +277,9 @@ class Guest:
 						bus=buses[2 + i],
 						drive=f"disk{i}",
 						serial=f"lab{i}", **extra)
+		# reaches all of memory, not just QEMU's default of 28 bits
+		argv += self.add_device("edu", id="edu", bus=buses[4],
+					dma_mask=(1 << 64) - 1)
 		return argv
 
 	def qemu_command(self, accel, channels):
