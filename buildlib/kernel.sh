@@ -269,15 +269,16 @@ build_kernel()
 # Built on a copy, so that the sources stay clean and kernels do not mix.
 make_modules()
 {
-	local kernel=$1 module source out peer=()
+	local kernel=$1 folder source out peer
 	source=$(kernel_source "$kernel")
 	out=$(kernel_out "$kernel")
 	shift
-	for module; do
-		local copy=$BUILD/modules/$kernel/$module
+	for folder; do
+		local copy=$BUILD/modules/$kernel/${folder##*/}
 		mkdir -p "$copy"
-		rsync -rt --checksum "$ROOT/kernel-modules/$module/" "$copy/"
-		[[ $module == iopmem ]] || peer=(
+		rsync -rt --checksum "$ROOT/$folder/" "$copy/"
+		peer=()
+		[[ $folder != */iopmem_peer ]] || peer=(
 			IOPMEM_DIR="$BUILD/modules/$kernel/iopmem"
 			KBUILD_EXTRA_SYMBOLS="$BUILD/modules/$kernel/iopmem/Module.symvers")
 		"${kernel_make[@]}" -C "$source" O="$out" M="$copy" W=1 \
@@ -289,16 +290,17 @@ make_modules()
 	done
 }
 
+# ours and the tests'
 build_modules()
 {
-	local kernel=$1 input modules=(iopmem)
-	[[ $kernel == vanilla ]] || modules+=(iopmem_peer)
+	local kernel=$1 input folders=(kernel-modules/iopmem tests/importer)
+	[[ $kernel == vanilla ]] || folders+=(kernel-modules/iopmem_peer)
 	build_kernel "$kernel"
 	input=$(digest "$ROOT/kernel-modules" "$ROOT/kernel-headers" \
-		"$BUILD/stamp/$kernel")
+		"$ROOT/tests/importer" "$BUILD/stamp/$kernel")
 	up_to_date "modules-$kernel" "$input" && return
 	step "modules-$kernel" "modules for the $kernel kernel" \
-		make_modules "$kernel" "${modules[@]}"
+		make_modules "$kernel" "${folders[@]}"
 	grep -h warning: "$BUILD/log/modules-$kernel.log" >&2 || true
 	set_stamp "modules-$kernel" "$input"
 }

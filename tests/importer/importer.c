@@ -1,0 +1,678 @@
+// SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
+/*
+ * /dev/importer: a dma-buf importer for tests, driven by user space, with
+ * QEMU's edu device to do real DMA to what it has mapped. See importer.h.
+ *
+ * edu is a PCI function with a buffer of 4 KiB that it fills from, or writes
+ * to, the bus address that it is told, so that data moves between two
+ * importers' memory by way of that buffer, and the DMA addresses that the
+ * exporters gave are all that the device knows.
+ */
+#include <linux/delay.h>
+#include <linux/dma-buf.h>
+#include <linux/dma-mapping.h>
+#include <linux/dma-resv.h>
+#include <linux/fs.h>
+#include <linux/iopoll.h>
+#include <linux/iosys-map.h>
+#include <linux/miscdevice.h>
+#include <linux/module.h>
+#include <linux/mutex.h>
+#include <linux/pci.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+#include <linux/workqueue.h>
+
+#include "importer.h"
+
+#define EDU_DMA_SOURCE		0x80
+#define EDU_DMA_DESTINATION	0x88
+#define EDU_DMA_COUNT		0x90
+#define EDU_DMA_COMMAND		0x98
+#define EDU_DMA_START		BIT(0)
+#define EDU_DMA_FROM_BUFFER	BIT(1)
+
+/* Where edu's DMA engine sees its own buffer. */
+#define EDU_BUFFER		0x40000
+
+/* QEMU 7 ends itself when a transfer touches the buffer's last byte. */
+#define EDU_MAX_TRANSFER	(IMPORTER_EDU_BUFFER / 2)
+
+/* Each takes 100 ms in QEMU, whatever its length; a busy host adds to that. */
+#define EDU_TIMEOUT_US		(30 * USEC_PER_SEC)
+
+/**
+ * struct importer - an open file
+ * @node: in the list of importers
+ * @attach: NULL when there is none
+ * @drop_after: ms, or one of the special values of importer.h
+ * @drop: unmaps and unpins
+ * @sgt: the mapping, or NULL
+ * @direction: of @sgt
+ * @pins: held
+ * @moves: calls of move_notify()
+ * @vmap: null when there is none
+ *
+ * @sgt and all below it are protected by the dma-buf's reservation lock, all
+ * above by importers_lock.
+ */
+struct importer {
+	struct list_head node;
+	struct dma_buf_attachment *attach;
+	int drop_after;
+	struct delayed_work drop;
+
+	struct sg_table *sgt;
+	enum dma_data_direction direction;
+	unsigned int pins;
+	unsigned int moves;
+	struct iosys_map vmap;
+};
+
+/*
+ * Held around each call and by the removal of edu. A reservation lock nests in
+ * it. move_notify() and what that queues must not take it: a call may be
+ * waiting for the exporter, which waits for them.
+ */
+static DEFINE_MUTEX(importers_lock);
+static LIST_HEAD(importers);
+static struct pci_dev *edu;
+static void __iomem *edu_registers;
+
+static struct miscdevice importer_misc;
+
+/* The order in which an importer has to let go. */
+static void drop_all(struct importer *importer,
+		     struct dma_buf_attachment *attach)
+{
+	dma_resv_assert_held(attach->dmabuf->resv);
+
+	if (!iosys_map_is_null(&importer->vmap)) {
+		dma_buf_vunmap(attach->dmabuf, &importer->vmap);
+		iosys_map_clear(&importer->vmap);
+	}
+	if (importer->sgt) {
+		dma_buf_unmap_attachment(attach, importer->sgt,
+					 importer->direction);
+		importer->sgt = NULL;
+	}
+	for (; importer->pins; importer->pins--)
+		dma_buf_unpin(attach);
+}
+
+static bool holds_something(const struct importer *importer)
+{
+	return importer->sgt || importer->pins ||
+	       !iosys_map_is_null(&importer->vmap);
+}
+
+/*
+ * Detaching waits for us, so that @attach is still there, and we were queued
+ * when something was held, which is after @attach was set.
+ */
+static void drop_work(struct work_struct *work)
+{
+	struct importer *importer =
+		container_of(work, struct importer, drop.work);
+	struct dma_resv *resv = importer->attach->dmabuf->resv;
+
+	dma_resv_lock(resv, NULL);
+	drop_all(importer, importer->attach);
+	dma_resv_unlock(resv);
+}
+
+static void importer_move_notify(struct dma_buf_attachment *attach)
+{
+	struct importer *importer = attach->importer_priv;
+
+	dma_resv_assert_held(attach->dmabuf->resv);
+
+	importer->moves++;
+	if (importer->drop_after == IMPORTER_DROP_INSIDE)
+		drop_all(importer, attach);
+	else if (importer->drop_after >= 0 && holds_something(importer))
+		schedule_delayed_work(&importer->drop,
+				      msecs_to_jiffies(importer->drop_after));
+}
+
+static const struct dma_buf_attach_ops revocable_ops = {
+	.allow_peer2peer = true,
+	.move_notify = importer_move_notify,
+};
+
+static const struct dma_buf_attach_ops deaf_ops = {
+	.allow_peer2peer = true,
+};
+
+static struct dma_buf_attachment *
+attach_as(struct importer *importer, struct dma_buf *dmabuf,
+	  enum importer_kind kind)
+{
+	/* As an RDMA device in software, it has no DMA mask, and no bus. */
+	if (kind == IMPORTER_VIRTUAL)
+		return dma_buf_dynamic_attach(dmabuf,
+					      importer_misc.this_device,
+					      &revocable_ops, importer);
+	if (!edu)
+		return ERR_PTR(-ENODEV);
+
+	switch (kind) {
+	case IMPORTER_REVOCABLE:
+		return dma_buf_dynamic_attach(dmabuf, &edu->dev,
+					      &revocable_ops, importer);
+	case IMPORTER_DEAF:
+		return dma_buf_dynamic_attach(dmabuf, &edu->dev, &deaf_ops,
+					      importer);
+	case IMPORTER_STATIC:
+		return dma_buf_attach(dmabuf, &edu->dev);
+	default:
+		return ERR_PTR(-EINVAL);
+	}
+}
+
+static int importer_attach(struct importer *importer,
+			   const struct importer_attach *arg)
+{
+	struct dma_buf_attachment *attach;
+	struct dma_buf *dmabuf;
+
+	if (importer->attach)
+		return -EBUSY;
+	if (arg->drop_after < IMPORTER_KEEP)
+		return -EINVAL;
+
+	dmabuf = dma_buf_get(arg->fd);
+	if (IS_ERR(dmabuf))
+		return PTR_ERR(dmabuf);
+
+	importer->drop_after = arg->drop_after;
+	importer->moves = 0;
+	attach = attach_as(importer, dmabuf, arg->kind);
+	if (IS_ERR(attach)) {
+		dma_buf_put(dmabuf);
+		return PTR_ERR(attach);
+	}
+	importer->attach = attach;
+	return 0;
+}
+
+static void importer_detach(struct importer *importer)
+{
+	struct dma_buf_attachment *attach = importer->attach;
+	struct dma_buf *dmabuf = attach->dmabuf;
+
+	dma_resv_lock(dmabuf->resv, NULL);
+	drop_all(importer, attach);
+	dma_resv_unlock(dmabuf->resv);
+	/* Nothing is held, so it will not be queued again. */
+	cancel_delayed_work_sync(&importer->drop);
+	dma_buf_detach(dmabuf, attach);
+	dma_buf_put(dmabuf);
+	importer->attach = NULL;
+}
+
+static int importer_pin(struct importer *importer)
+{
+	int ret;
+
+	/* A static importer's pin is the core's. */
+	if (!dma_buf_attachment_is_dynamic(importer->attach))
+		return -EINVAL;
+
+	ret = dma_buf_pin(importer->attach);
+	if (!ret)
+		importer->pins++;
+	return ret;
+}
+
+static int importer_unpin(struct importer *importer)
+{
+	if (!importer->pins)
+		return -ENOTCONN;
+
+	dma_buf_unpin(importer->attach);
+	importer->pins--;
+	return 0;
+}
+
+static int importer_map(struct importer *importer, u32 direction)
+{
+	struct sg_table *sgt;
+	long ret;
+
+	if (importer->sgt)
+		return -EBUSY;
+
+	switch (direction) {
+	case IMPORTER_BIDIRECTIONAL:
+		importer->direction = DMA_BIDIRECTIONAL;
+		break;
+	case IMPORTER_TO_DEVICE:
+		importer->direction = DMA_TO_DEVICE;
+		break;
+	case IMPORTER_FROM_DEVICE:
+		importer->direction = DMA_FROM_DEVICE;
+		break;
+	default:
+		return -EINVAL;
+	}
+
+	sgt = dma_buf_map_attachment(importer->attach, importer->direction);
+	if (IS_ERR(sgt))
+		return PTR_ERR(sgt);
+
+	/* A move may still be going on. */
+	ret = dma_resv_wait_timeout(importer->attach->dmabuf->resv,
+				    DMA_RESV_USAGE_KERNEL, false,
+				    MAX_SCHEDULE_TIMEOUT);
+	if (ret < 0) {
+		dma_buf_unmap_attachment(importer->attach, sgt,
+					 importer->direction);
+		return ret;
+	}
+	importer->sgt = sgt;
+	return 0;
+}
+
+static int importer_unmap(struct importer *importer)
+{
+	if (!importer->sgt)
+		return -ENOTCONN;
+
+	dma_buf_unmap_attachment(importer->attach, importer->sgt,
+				 importer->direction);
+	importer->sgt = NULL;
+	return 0;
+}
+
+static int importer_state(const struct importer *importer,
+			  struct importer_state *state)
+{
+	state->pins = importer->pins;
+	state->segments = importer->sgt ? importer->sgt->nents : 0;
+	state->vmapped = !iosys_map_is_null(&importer->vmap);
+	state->moves = importer->moves;
+	return 0;
+}
+
+static int importer_segment(const struct importer *importer,
+			    struct importer_segment *segment)
+{
+	struct scatterlist *sg;
+	int i;
+
+	if (!importer->sgt)
+		return -ENOTCONN;
+
+	for_each_sgtable_dma_sg(importer->sgt, sg, i) {
+		if (i != segment->index)
+			continue;
+		segment->address = sg_dma_address(sg);
+		segment->length = sg_dma_len(sg);
+		segment->bus_address = sg_dma_is_bus_address(sg);
+		return 0;
+	}
+	return -EINVAL;
+}
+
+static int importer_vmap(struct importer *importer, u32 *is_iomem)
+{
+	int ret;
+
+	if (!iosys_map_is_null(&importer->vmap))
+		return -EBUSY;
+
+	ret = dma_buf_vmap(importer->attach->dmabuf, &importer->vmap);
+	if (ret) {
+		iosys_map_clear(&importer->vmap);
+		return ret;
+	}
+	*is_iomem = importer->vmap.is_iomem;
+	return 0;
+}
+
+static int importer_vunmap(struct importer *importer)
+{
+	if (iosys_map_is_null(&importer->vmap))
+		return -ENOTCONN;
+
+	dma_buf_vunmap(importer->attach->dmabuf, &importer->vmap);
+	iosys_map_clear(&importer->vmap);
+	return 0;
+}
+
+/* Wait until edu has copied between its buffer and a DMA address. */
+static int edu_transfer(dma_addr_t address, u32 at, u32 length, bool to_edu)
+{
+	u64 command = EDU_DMA_START;
+	u32 status;
+	int ret;
+
+	if (to_edu) {
+		writeq(address, edu_registers + EDU_DMA_SOURCE);
+		writeq(EDU_BUFFER + at, edu_registers + EDU_DMA_DESTINATION);
+	} else {
+		command |= EDU_DMA_FROM_BUFFER;
+		writeq(EDU_BUFFER + at, edu_registers + EDU_DMA_SOURCE);
+		writeq(address, edu_registers + EDU_DMA_DESTINATION);
+	}
+	writeq(length, edu_registers + EDU_DMA_COUNT);
+	writeq(command, edu_registers + EDU_DMA_COMMAND);
+
+	ret = readl_poll_timeout(edu_registers + EDU_DMA_COMMAND, status,
+				 !(status & EDU_DMA_START), 1000,
+				 EDU_TIMEOUT_US);
+	if (ret)
+		pci_err(edu, "DMA does not end\n");
+	return ret;
+}
+
+/* The segment that an offset into the mapping is in, and what remains. */
+static struct scatterlist *segment_at(struct sg_table *sgt, u64 *offset)
+{
+	struct scatterlist *sg;
+	int i;
+
+	for_each_sgtable_dma_sg(sgt, sg, i) {
+		if (*offset < sg_dma_len(sg))
+			return sg;
+		*offset -= sg_dma_len(sg);
+	}
+	return NULL;
+}
+
+/* The reservation lock keeps the mapping while the device uses it. */
+static int importer_dma(struct importer *importer,
+			const struct importer_dma *arg)
+{
+	bool to_edu = arg->direction == IMPORTER_TO_DEVICE;
+	u32 done, length;
+	int ret;
+
+	if (!importer->sgt)
+		return -ENOTCONN;
+	if (!edu || importer->attach->dev != &edu->dev)
+		return -ENODEV;
+	if (arg->length > IMPORTER_EDU_BUFFER ||
+	    (!to_edu && arg->direction != IMPORTER_FROM_DEVICE))
+		return -EINVAL;
+	if (importer->direction == (to_edu ? DMA_FROM_DEVICE : DMA_TO_DEVICE))
+		return -EINVAL;
+
+	for (done = 0; done < arg->length; done += length) {
+		u64 offset = arg->offset + done;
+		struct scatterlist *sg = segment_at(importer->sgt, &offset);
+
+		if (!sg)
+			return -EINVAL;
+		length = min3(arg->length - done, (u32)EDU_MAX_TRANSFER,
+			      sg_dma_len(sg) - (u32)offset);
+		ret = edu_transfer(sg_dma_address(sg) + offset, done, length,
+				   to_edu);
+		if (ret)
+			return ret;
+	}
+	return 0;
+}
+
+static int access_vmap(struct importer *importer, void *bounce,
+		       const struct importer_access *arg, bool write)
+{
+	size_t size = importer->attach->dmabuf->size;
+
+	if (iosys_map_is_null(&importer->vmap))
+		return -ENOTCONN;
+	if (arg->offset > size || arg->length > size - arg->offset)
+		return -EINVAL;
+
+	if (write)
+		iosys_map_memcpy_to(&importer->vmap, arg->offset, bounce,
+				    arg->length);
+	else
+		iosys_map_memcpy_from(bounce, &importer->vmap, arg->offset,
+				      arg->length);
+	return 0;
+}
+
+/* No user memory is touched under the reservation lock. */
+static int importer_access(struct importer *importer,
+			   const struct importer_access *arg, bool write)
+{
+	struct dma_resv *resv = importer->attach->dmabuf->resv;
+	void __user *data = u64_to_user_ptr(arg->data);
+	void *bounce;
+	int ret;
+
+	if (!arg->length || arg->length > IMPORTER_MAX_ACCESS)
+		return -EINVAL;
+	bounce = write ? vmemdup_user(data, arg->length) :
+			 kvzalloc(arg->length, GFP_KERNEL);
+	if (IS_ERR_OR_NULL(bounce))
+		return bounce ? PTR_ERR(bounce) : -ENOMEM;
+
+	dma_resv_lock(resv, NULL);
+	ret = access_vmap(importer, bounce, arg, write);
+	dma_resv_unlock(resv);
+
+	if (!ret && !write && copy_to_user(data, bounce, arg->length))
+		ret = -EFAULT;
+	kvfree(bounce);
+	return ret;
+}
+
+union importer_arg {
+	struct importer_attach attach;
+	struct importer_state state;
+	struct importer_segment segment;
+	struct importer_access access;
+	struct importer_dma dma;
+	u32 value;
+};
+
+/* The calls that are made with the reservation lock. */
+static int locked_call(struct importer *importer, unsigned int cmd,
+		       union importer_arg *arg)
+{
+	dma_resv_assert_held(importer->attach->dmabuf->resv);
+
+	switch (cmd) {
+	case IMPORTER_PIN:
+		return importer_pin(importer);
+	case IMPORTER_UNPIN:
+		return importer_unpin(importer);
+	case IMPORTER_MAP:
+		return importer_map(importer, arg->value);
+	case IMPORTER_UNMAP:
+		return importer_unmap(importer);
+	case IMPORTER_STATE:
+		return importer_state(importer, &arg->state);
+	case IMPORTER_SEGMENT:
+		return importer_segment(importer, &arg->segment);
+	case IMPORTER_VMAP:
+		return importer_vmap(importer, &arg->value);
+	case IMPORTER_VUNMAP:
+		return importer_vunmap(importer);
+	case IMPORTER_DMA:
+		return importer_dma(importer, &arg->dma);
+	default:
+		return -ENOTTY;
+	}
+}
+
+static int importer_call(struct importer *importer, unsigned int cmd,
+			 union importer_arg *arg)
+{
+	struct dma_resv *resv;
+	int ret;
+
+	if (cmd == IMPORTER_ATTACH)
+		return importer_attach(importer, &arg->attach);
+	if (!importer->attach)
+		return -ENOTCONN;
+
+	switch (cmd) {
+	case IMPORTER_DETACH:
+		importer_detach(importer);
+		return 0;
+	case IMPORTER_READ:
+		return importer_access(importer, &arg->access, false);
+	case IMPORTER_WRITE:
+		return importer_access(importer, &arg->access, true);
+	}
+
+	resv = importer->attach->dmabuf->resv;
+	dma_resv_lock(resv, NULL);
+	ret = locked_call(importer, cmd, arg);
+	dma_resv_unlock(resv);
+	return ret;
+}
+
+static long importer_ioctl(struct file *file, unsigned int cmd,
+			   unsigned long uarg)
+{
+	union importer_arg arg = {};
+	size_t size = _IOC_SIZE(cmd);
+	long ret;
+
+	if (_IOC_TYPE(cmd) != IMPORTER_IOC_MAGIC || size > sizeof(arg))
+		return -ENOTTY;
+	if (_IOC_DIR(cmd) & _IOC_WRITE &&
+	    copy_from_user(&arg, (void __user *)uarg, size))
+		return -EFAULT;
+
+	mutex_lock(&importers_lock);
+	ret = importer_call(file->private_data, cmd, &arg);
+	mutex_unlock(&importers_lock);
+
+	if (!ret && _IOC_DIR(cmd) & _IOC_READ &&
+	    copy_to_user((void __user *)uarg, &arg, size))
+		ret = -EFAULT;
+	return ret;
+}
+
+static int importer_open(struct inode *inode, struct file *file)
+{
+	struct importer *importer = kzalloc(sizeof(*importer), GFP_KERNEL);
+
+	if (!importer)
+		return -ENOMEM;
+
+	INIT_DELAYED_WORK(&importer->drop, drop_work);
+	mutex_lock(&importers_lock);
+	list_add(&importer->node, &importers);
+	mutex_unlock(&importers_lock);
+	file->private_data = importer;
+	return nonseekable_open(inode, file);
+}
+
+static int importer_release(struct inode *inode, struct file *file)
+{
+	struct importer *importer = file->private_data;
+
+	mutex_lock(&importers_lock);
+	if (importer->attach)
+		importer_detach(importer);
+	list_del(&importer->node);
+	mutex_unlock(&importers_lock);
+	kfree(importer);
+	return 0;
+}
+
+static const struct file_operations importer_fops = {
+	.owner = THIS_MODULE,
+	.open = importer_open,
+	.release = importer_release,
+	.unlocked_ioctl = importer_ioctl,
+};
+
+static struct miscdevice importer_misc = {
+	.minor = MISC_DYNAMIC_MINOR,
+	.name = "importer",
+	.fops = &importer_fops,
+};
+
+static int edu_probe(struct pci_dev *pdev, const struct pci_device_id *id)
+{
+	void __iomem *registers;
+	int ret;
+
+	ret = pcim_enable_device(pdev);
+	if (ret)
+		return ret;
+	ret = pcim_request_region(pdev, 0, KBUILD_MODNAME);
+	if (ret)
+		return ret;
+	registers = pcim_iomap(pdev, 0, 0);
+	if (!registers)
+		return -ENOMEM;
+	ret = dma_set_mask_and_coherent(&pdev->dev, DMA_BIT_MASK(64));
+	if (ret)
+		return ret;
+	dma_set_max_seg_size(&pdev->dev, UINT_MAX);
+	pci_set_master(pdev);
+
+	mutex_lock(&importers_lock);
+	if (edu) {
+		ret = -EBUSY;
+	} else {
+		edu = pdev;
+		edu_registers = registers;
+	}
+	mutex_unlock(&importers_lock);
+	return ret;
+}
+
+/* Whoever uses the device loses what it has attached. */
+static void edu_remove(struct pci_dev *pdev)
+{
+	struct importer *importer;
+
+	mutex_lock(&importers_lock);
+	list_for_each_entry(importer, &importers, node)
+		if (importer->attach && importer->attach->dev == &pdev->dev)
+			importer_detach(importer);
+	edu = NULL;
+	edu_registers = NULL;
+	mutex_unlock(&importers_lock);
+	pci_clear_master(pdev);
+}
+
+static const struct pci_device_id edu_ids[] = {
+	{ PCI_DEVICE(0x1234, 0x11e8) },
+	{ }
+};
+MODULE_DEVICE_TABLE(pci, edu_ids);
+
+static struct pci_driver edu_driver = {
+	.name = KBUILD_MODNAME,
+	.id_table = edu_ids,
+	.probe = edu_probe,
+	.remove = edu_remove,
+};
+
+static int __init importer_init(void)
+{
+	int ret;
+
+	ret = misc_register(&importer_misc);
+	if (ret)
+		return ret;
+
+	ret = pci_register_driver(&edu_driver);
+	if (ret)
+		misc_deregister(&importer_misc);
+	return ret;
+}
+
+static void __exit importer_exit(void)
+{
+	pci_unregister_driver(&edu_driver);
+	misc_deregister(&importer_misc);
+}
+
+module_init(importer_init);
+module_exit(importer_exit);
+
+MODULE_DESCRIPTION("dma-buf importer for tests");
+MODULE_LICENSE("Dual BSD/GPL");
+MODULE_IMPORT_NS(DMA_BUF);
