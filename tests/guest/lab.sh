@@ -19,7 +19,7 @@ tap_ok "the kernel can load modules itself" \
 	bash -c 'ip link add lab0 type dummy && [[ -d /sys/module/dummy ]]'
 
 # lab-host
-for device in bar0 bar1 nvme0 nvme1; do
+for device in bar0 bar1 nvme0 nvme1 edu; do
 	address=$(lab-host address $device)
 	tap_ok "$device is at $address" test -e "/sys/bus/pci/devices/$address"
 done
