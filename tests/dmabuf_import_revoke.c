@@ -1,0 +1,378 @@
+// SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
+/*
+ * dmabuf_import_revoke [-pu] DEV SECONDS GONE BACK: what importers of dma-bufs
+ * see when the memory is taken away.
+ *
+ * GONE is the shell command that takes DEV away, within SECONDS; it has to
+ * wait for the last importer to let go. BACK brings it back and prints its
+ * node.
+ *	-p	the kernel lets an exporter tell which importers can be revoked
+ *	-u	only importers that do not promise to let go; they have been
+ *		allowed to hold the memory
+ *
+ * Runs as root, as a driver does.
+ */
+#include <fcntl.h>
+#include <linux/dma-buf.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "import.h"
+#include "tap.h"
+#include "util.h"
+
+enum {
+	PAGE = 4096,
+	SIZE = 4 * PAGE,
+	LATE = 1500,		/* ms by which one importer lets go too late */
+};
+
+static bool revocable_known;
+
+struct user {
+	const char *name;
+	enum importer_kind kind;
+	int drop_after;
+	bool pin, map, vmap;
+	int of;			/* the user whose dma-buf it shares, or -1 */
+	int buf_fd;
+	int importer;
+};
+
+enum { INSIDE, WORKER, UNPINNED, LATE_ONE, SHARING, IDLE, VIRTUAL, USERS };
+
+static struct user users[USERS] = {
+	[INSIDE] = {
+		.name = "one that lets go inside the callback",
+		.drop_after = IMPORTER_DROP_INSIDE,
+		.pin = true, .map = true, .of = -1,
+	},
+	[WORKER] = {
+		.name = "one that lets go in a worker",
+		.pin = true, .map = true, .vmap = true, .of = -1,
+	},
+	[UNPINNED] = {
+		.name = "one without a pin",
+		.map = true, .of = -1,
+	},
+	[LATE_ONE] = {
+		.name = "one that is late",
+		.drop_after = LATE,
+		.pin = true, .map = true, .of = -1,
+	},
+	[SHARING] = {
+		.name = "another of the same dma-buf",
+		.drop_after = IMPORTER_DROP_INSIDE,
+		.pin = true, .map = true, .of = LATE_ONE,
+	},
+	[IDLE] = {
+		.name = "one that has only attached",
+		.of = -1,
+	},
+	[VIRTUAL] = {
+		.name = "a device without DMA",
+		.kind = IMPORTER_VIRTUAL,
+		.drop_after = IMPORTER_DROP_INSIDE,
+		.pin = true, .vmap = true, .of = -1,
+	},
+};
+
+static int alloc_or_give_up(int fd)
+{
+	int buf_fd = alloc_region(fd, SIZE, 0, O_RDWR | O_CLOEXEC);
+
+	if (buf_fd < 0)
+		give_up("IOPMEM_IOC_ALLOC");
+	return buf_fd;
+}
+
+static void start_using(struct user *u, int fd)
+{
+	bool good;
+
+	u->buf_fd = u->of < 0 ? alloc_or_give_up(fd) :
+				fcntl(users[u->of].buf_fd, F_DUPFD_CLOEXEC, 0);
+	u->importer = importer_of(u->buf_fd, u->kind, u->drop_after);
+	/* Nobody may pin, nor vmap, where the kernel knows too little. */
+	u->pin &= revocable_known;
+	u->vmap &= revocable_known;
+	good = (!u->pin || !ioctl(u->importer, IMPORTER_PIN)) &&
+	       (!u->map || !import_map(u->importer, IMPORTER_BIDIRECTIONAL)) &&
+	       (!u->vmap || !import_vmap(u->importer, NULL));
+	ok(good, "%s gets what it asks for", u->name);
+}
+
+/* ---- DMA while the exporter waits */
+
+struct last_dma {
+	int buf_fd;
+	int to_host;
+	char *host;
+	bool arrived;
+};
+
+static void prepare_last_dma(struct last_dma *d, int buf_fd)
+{
+	int host_fd = alloc_host_buffer(PAGE);
+	void *p = map_or_give_up(buf_fd, SIZE);
+
+	fill(p, SIZE, 41);
+	munmap(p, SIZE);
+	d->host = map_or_give_up(host_fd, PAGE);
+	d->to_host = importer_of(host_fd, IMPORTER_REVOCABLE,
+				 IMPORTER_DROP_INSIDE);
+	if (import_map(d->to_host, IMPORTER_BIDIRECTIONAL))
+		give_up("host buffer");
+	close(host_fd);
+	d->arrived = false;
+}
+
+/* As soon as the late importer has been told. */
+static void *late_dma(void *arg)
+{
+	int importer = users[LATE_ONE].importer;
+	struct last_dma *d = arg;
+
+	while (!import_state(importer).moves)
+		usleep(10000);
+	d->arrived = !import_copy(importer, 0, d->to_host, 0, PAGE) &&
+		     filled(d->host, PAGE, 41);
+	return NULL;
+}
+
+/* ---- afterwards */
+
+static void dead(const struct user *u)
+{
+	struct importer_state s = import_state(u->importer);
+	int other;
+
+	if (!ok(s.moves == 1, "%s was told once", u->name))
+		printf("# %u times\n", s.moves);
+	ok(!s.pins && !s.segments && !s.vmapped, "and has let go");
+	fails(import_map(u->importer, IMPORTER_TO_DEVICE) < 0,
+	      ENODEV, "its next mapping");
+	fails(ioctl(u->importer, IMPORTER_PIN) < 0, ENODEV, "its next pin");
+	fails(import_vmap(u->importer, NULL) < 0, ENODEV, "its next vmap");
+	fails(import_dma(u->importer, 0, PAGE, IMPORTER_TO_DEVICE) < 0,
+	      ENOTCONN, "its next DMA");
+
+	other = open_importer();
+	fails(import_attach(other, u->buf_fd, u->kind, u->drop_after) < 0,
+	      ENODEV, "attach of somebody else");
+	fails(import_attach(other, u->buf_fd, IMPORTER_STATIC,
+			    IMPORTER_KEEP) < 0, ENODEV,
+	      "attach of a static importer");
+	close(other);
+	fails(sync_buffer(u->buf_fd, DMA_BUF_SYNC_START |
+			  DMA_BUF_SYNC_RW) < 0, ENODEV, "begin of CPU access");
+	fails(sync_buffer(u->buf_fd, DMA_BUF_SYNC_END |
+			  DMA_BUF_SYNC_RW) < 0, ENODEV, "end of CPU access");
+}
+
+/* Runs BACK. The node's descriptor, or -1. */
+static int bring_back(const char *command)
+{
+	FILE *pipe = popen(command, "re");
+	char node[64] = "";
+	bool printed = pipe && fscanf(pipe, "%63s", node) == 1;
+
+	if (!ok(pipe && !pclose(pipe) && printed, "it comes back, as %s",
+		node))
+		return -1;
+	return open_device(node, O_RDWR);
+}
+
+static void works(int fd, struct last_dma *d)
+{
+	int buf_fd = alloc_or_give_up(fd);
+	int importer = importer_of(buf_fd, IMPORTER_REVOCABLE,
+				   IMPORTER_DROP_INSIDE);
+	void *p = map_or_give_up(buf_fd, SIZE);
+
+	fill(p, SIZE, 42);
+	ok(!import_map(importer, IMPORTER_TO_DEVICE) &&
+	   !import_copy(importer, 0, d->to_host, 0, PAGE) &&
+	   filled(d->host, PAGE, 42), "a new dma-buf works");
+	munmap(p, SIZE);
+	close(importer);
+	close(buf_fd);
+}
+
+static void offered_again(const char *command, uint64_t whole,
+			  struct last_dma *d)
+{
+	int fd = bring_back(command);
+
+	if (fd < 0)
+		return;
+	ok(device_free(fd) == whole,
+	   "all of it is free, while dead dma-bufs remain");
+	works(fd, d);
+	for (int i = 0; i < USERS; i++) {
+		struct importer_state s = import_state(users[i].importer);
+
+		ok(s.moves == 1, "%s was told nothing more", users[i].name);
+		fails(import_map(users[i].importer, IMPORTER_TO_DEVICE) < 0,
+		      ENODEV, "its mapping");
+		/* half of them with the attachment, half without */
+		if (i % 2)
+			close(users[i].buf_fd);
+		close(users[i].importer);
+		if (i % 2 == 0)
+			close(users[i].buf_fd);
+	}
+	ok(device_free(fd) == whole, "nor do they take any with them");
+	close(fd);
+}
+
+static void revocation(int fd, const char *gone, const char *limit,
+		       const char *back)
+{
+	uint64_t whole = device_free(fd);
+	struct last_dma d;
+	pthread_t thread;
+	double seconds;
+	int status;
+
+	for (int i = 0; i < USERS; i++)
+		start_using(&users[i], fd);
+	prepare_last_dma(&d, users[LATE_ONE].buf_fd);
+	if (pthread_create(&thread, NULL, late_dma, &d))
+		give_up("pthread_create");
+
+	seconds = now();
+	status = system(gone);
+	seconds = now() - seconds;
+	if (!ok(!status, "%s", gone))
+		return;
+	if (!ok(seconds >= LATE / 1e3, "it waits for %s",
+		users[LATE_ONE].name) ||
+	    !ok(seconds < atof(limit), "but not for %s s", limit))
+		printf("# it took %.1f s\n", seconds);
+	pthread_join(thread, NULL);
+	ok(d.arrived, "the memory was there until then: DMA from it");
+
+	for (int i = 0; i < USERS; i++)
+		dead(&users[i]);
+	offered_again(back, whole, &d);
+	munmap(d.host, PAGE);
+	close(d.to_host);
+}
+
+/* ---- importers that were allowed to hold the memory without a promise */
+
+static pid_t start(const char *command)
+{
+	pid_t pid = fork();
+
+	if (!pid) {
+		execl("/bin/sh", "sh", "-c", command, NULL);
+		_exit(127);
+	}
+	return pid;
+}
+
+/* Its exit status; -1 if it does not end within the limit. */
+static int ends_within(pid_t pid, double limit)
+{
+	double end = now() + limit;
+	int status;
+
+	while (!waitpid(pid, &status, WNOHANG)) {
+		if (now() > end)
+			return -1;
+		usleep(10000);
+	}
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static void holding(int fd, enum importer_kind kind, const char *name,
+		    const char *gone, const char *limit)
+{
+	int buf_fd = alloc_or_give_up(fd);
+	int importer = open_importer();
+	struct importer_state s;
+	pid_t pid;
+
+	ok(!import_attach(importer, buf_fd, kind, IMPORTER_KEEP),
+	   "attach of %s", name);
+	if (kind != IMPORTER_STATIC)
+		ok(!ioctl(importer, IMPORTER_PIN), "its pin");
+	ok(!import_map(importer, IMPORTER_BIDIRECTIONAL), "its mapping");
+
+	pid = start(gone);
+	ok(ends_within(pid, 2) == -1 && !kill(pid, 0), "%s waits for it",
+	   gone);
+	s = import_state(importer);
+	ok(s.segments == 1, "it keeps its mapping");
+	ok(s.moves == (kind == IMPORTER_REVOCABLE), "%s",
+	   kind == IMPORTER_REVOCABLE ? "though it was told" :
+	   "and nobody has told it");
+	ok(!import_dma(importer, 0, PAGE, IMPORTER_TO_DEVICE),
+	   "the memory is still there: DMA from it");
+	ok(!ioctl(importer, IMPORTER_DETACH), "it lets go");
+	ok(!ends_within(pid, atof(limit)), "then %s ends", gone);
+	close(importer);
+	close(buf_fd);
+}
+
+static void without_a_promise(const char *dev, const char *gone,
+			      const char *limit, const char *back)
+{
+	int fd = open_device(dev, O_RDWR);
+	uint64_t whole = device_free(fd);
+
+	holding(fd, IMPORTER_STATIC, "a static importer", gone, limit);
+	close(fd);
+	fd = bring_back(back);
+	holding(fd, IMPORTER_REVOCABLE, "an importer that does not obey",
+		gone, limit);
+	close(fd);
+	fd = bring_back(back);
+	if (revocable_known) {
+		holding(fd, IMPORTER_DEAF, "an importer without move_notify()",
+			gone, limit);
+		close(fd);
+		fd = bring_back(back);
+	}
+	ok(device_free(fd) == whole, "all is free again");
+	close(fd);
+}
+
+int main(int argc, char **argv)
+{
+	bool unrevocable = false;
+	int opt, fd;
+
+	while ((opt = getopt(argc, argv, "+pu")) != -1) {
+		switch (opt) {
+		case 'p':
+			revocable_known = true;
+			break;
+		case 'u':
+			unrevocable = true;
+			break;
+		default:
+			return EXIT_FAILURE;
+		}
+	}
+	argv += optind;
+	if (argc - optind != 4) {
+		fprintf(stderr, "usage: dmabuf_import_revoke [-pu] DEV SECONDS GONE BACK\n");
+		return EXIT_FAILURE;
+	}
+	if (unrevocable) {
+		without_a_promise(argv[0], argv[2], argv[1], argv[3]);
+		return done_testing();
+	}
+
+	fd = open_device(argv[0], O_RDWR);
+	revocation(fd, argv[2], argv[1], argv[3]);
+	close(fd);
+	return done_testing();
+}
