@@ -28,6 +28,7 @@
 enum {
 	PAGE = 4096,
 	SIZE = 4 * PAGE,
+	LEN = 1024,		/* of DMA */
 	LATE = 1500,		/* ms by which one importer lets go too late */
 };
 
@@ -139,8 +140,8 @@ static void *late_dma(void *arg)
 
 	while (!import_state(importer).moves)
 		usleep(10000);
-	d->arrived = !import_copy(importer, 0, d->to_host, 0, PAGE) &&
-		     filled(d->host, PAGE, 41);
+	d->arrived = !import_copy(importer, 0, d->to_host, 0, LEN) &&
+		     filled(d->host, LEN, 41);
 	return NULL;
 }
 
@@ -158,7 +159,7 @@ static void dead(const struct user *u)
 	      ENODEV, "its next mapping");
 	fails(ioctl(u->importer, IMPORTER_PIN) < 0, ENODEV, "its next pin");
 	fails(import_vmap(u->importer, NULL) < 0, ENODEV, "its next vmap");
-	fails(import_dma(u->importer, 0, PAGE, IMPORTER_TO_DEVICE) < 0,
+	fails(import_dma(u->importer, 0, LEN, IMPORTER_TO_DEVICE) < 0,
 	      ENOTCONN, "its next DMA");
 
 	other = open_importer();
@@ -196,8 +197,8 @@ static void works(int fd, struct last_dma *d)
 
 	fill(p, SIZE, 42);
 	ok(!import_map(importer, IMPORTER_TO_DEVICE) &&
-	   !import_copy(importer, 0, d->to_host, 0, PAGE) &&
-	   filled(d->host, PAGE, 42), "a new dma-buf works");
+	   !import_copy(importer, 0, d->to_host, 0, LEN) &&
+	   filled(d->host, LEN, 42), "a new dma-buf works");
 	munmap(p, SIZE);
 	close(importer);
 	close(buf_fd);
@@ -313,7 +314,7 @@ static void holding(int fd, enum importer_kind kind, const char *name,
 	ok(s.moves == (kind == IMPORTER_REVOCABLE), "%s",
 	   kind == IMPORTER_REVOCABLE ? "though it was told" :
 	   "and nobody has told it");
-	ok(!import_dma(importer, 0, PAGE, IMPORTER_TO_DEVICE),
+	ok(!import_dma(importer, 0, LEN, IMPORTER_TO_DEVICE),
 	   "the memory is still there: DMA from it");
 	ok(!ioctl(importer, IMPORTER_DETACH), "it lets go");
 	ok(!ends_within(pid, atof(limit)), "then %s ends", gone);

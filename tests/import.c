@@ -113,8 +113,8 @@ int import_copy(int from, uint64_t from_offset, int to, uint64_t to_offset,
 
 	for (done = 0; done < len; done += part) {
 		part = len - done;
-		if (part > IMPORTER_EDU_BUFFER)
-			part = IMPORTER_EDU_BUFFER;
+		if (part > IMPORTER_MAX_DMA)
+			part = IMPORTER_MAX_DMA;
 		if (import_dma(from, from_offset + done, part,
 			       IMPORTER_TO_DEVICE) ||
 		    import_dma(to, to_offset + done, part,

@@ -94,7 +94,7 @@ struct importer_access {
 /**
  * struct importer_dma - argument of IMPORTER_DMA
  * @offset: in: into the mapping
- * @length: in: bytes, at most IMPORTER_EDU_BUFFER
+ * @length: in: bytes, at most IMPORTER_MAX_DMA
  * @direction: in: IMPORTER_TO_DEVICE fills edu's buffer from the mapping,
  *	IMPORTER_FROM_DEVICE writes it to the mapping
  *
@@ -106,7 +106,8 @@ struct importer_dma {
 	__u32 direction;
 };
 
-#define IMPORTER_EDU_BUFFER	4096
+/* Of edu's 4096 bytes; QEMU 7 ends itself when the last one is touched. */
+#define IMPORTER_MAX_DMA	4088
 
 #define IMPORTER_IOC_MAGIC	0xBD
 #define IMPORTER_ATTACH		_IOW(IMPORTER_IOC_MAGIC, 0x10, struct importer_attach)
