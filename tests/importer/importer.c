@@ -19,6 +19,7 @@
 #include <linux/module.h>
 #include <linux/mutex.h>
 #include <linux/pci.h>
+#include <linux/rwsem.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 #include <linux/workqueue.h>
@@ -40,7 +41,8 @@
 
 /**
  * struct importer - an open file
- * @node: in the list of importers
+ * @node: in the list of importers, protected by edu_sem
+ * @lock: one call at a time; protects @attach and @drop_after
  * @attach: NULL when there is none
  * @drop_after: ms, or one of the special values of importer.h
  * @drop: unmaps and unpins
@@ -50,11 +52,11 @@
  * @moves: calls of move_notify()
  * @vmap: null when there is none
  *
- * @sgt and all below it are protected by the dma-buf's reservation lock, all
- * above by importers_lock.
+ * @sgt and all below it are protected by the dma-buf's reservation lock.
  */
 struct importer {
 	struct list_head node;
+	struct mutex lock; /* protects attach, drop_after */
 	struct dma_buf_attachment *attach;
 	int drop_after;
 	struct delayed_work drop;
@@ -67,14 +69,19 @@ struct importer {
 };
 
 /*
- * Held around each call and by the removal of edu. A reservation lock nests in
- * it. move_notify() and what that queues must not take it: a call may be
- * waiting for the exporter, which waits for them.
+ * Lock order: edu_sem -> importer->lock -> reservation lock -> dma_lock.
+ * move_notify() and what it queues take none of ours: a call may be waiting for
+ * the exporter, which waits for them.
  */
-static DEFINE_MUTEX(importers_lock);
+
+/* Held for reading around each call, for writing to change what follows. */
+static DECLARE_RWSEM(edu_sem);
 static LIST_HEAD(importers);
 static struct pci_dev *edu;
 static void __iomem *edu_registers;
+
+/* Whose turn it is to use edu's DMA engine. */
+static DEFINE_MUTEX(dma_lock);
 
 static struct miscdevice importer_misc;
 
@@ -425,8 +432,10 @@ static int importer_dma(struct importer *importer,
 		if (!sg)
 			return -EINVAL;
 		length = min(arg->length - done, sg_dma_len(sg) - (u32)offset);
+		mutex_lock(&dma_lock);
 		ret = edu_transfer(sg_dma_address(sg) + offset, done, length,
 				   to_edu);
+		mutex_unlock(&dma_lock);
 		if (ret)
 			return ret;
 	}
@@ -548,6 +557,7 @@ static int importer_call(struct importer *importer, unsigned int cmd,
 static long importer_ioctl(struct file *file, unsigned int cmd,
 			   unsigned long uarg)
 {
+	struct importer *importer = file->private_data;
 	union importer_arg arg = {};
 	size_t size = _IOC_SIZE(cmd);
 	long ret;
@@ -558,9 +568,11 @@ static long importer_ioctl(struct file *file, unsigned int cmd,
 	    copy_from_user(&arg, (void __user *)uarg, size))
 		return -EFAULT;
 
-	mutex_lock(&importers_lock);
-	ret = importer_call(file->private_data, cmd, &arg);
-	mutex_unlock(&importers_lock);
+	down_read(&edu_sem);
+	mutex_lock(&importer->lock);
+	ret = importer_call(importer, cmd, &arg);
+	mutex_unlock(&importer->lock);
+	up_read(&edu_sem);
 
 	if (!ret && _IOC_DIR(cmd) & _IOC_READ &&
 	    copy_to_user((void __user *)uarg, &arg, size))
@@ -575,10 +587,11 @@ static int importer_open(struct inode *inode, struct file *file)
 	if (!importer)
 		return -ENOMEM;
 
+	mutex_init(&importer->lock);
 	INIT_DELAYED_WORK(&importer->drop, drop_work);
-	mutex_lock(&importers_lock);
+	down_write(&edu_sem);
 	list_add(&importer->node, &importers);
-	mutex_unlock(&importers_lock);
+	up_write(&edu_sem);
 	file->private_data = importer;
 	return nonseekable_open(inode, file);
 }
@@ -587,11 +600,15 @@ static int importer_release(struct inode *inode, struct file *file)
 {
 	struct importer *importer = file->private_data;
 
-	mutex_lock(&importers_lock);
+	down_read(&edu_sem);
 	if (importer->attach)
 		importer_detach(importer);
+	up_read(&edu_sem);
+
+	down_write(&edu_sem);
 	list_del(&importer->node);
-	mutex_unlock(&importers_lock);
+	up_write(&edu_sem);
+	mutex_destroy(&importer->lock);
 	kfree(importer);
 	return 0;
 }
@@ -629,14 +646,14 @@ static int edu_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	dma_set_max_seg_size(&pdev->dev, UINT_MAX);
 	pci_set_master(pdev);
 
-	mutex_lock(&importers_lock);
+	down_write(&edu_sem);
 	if (edu) {
 		ret = -EBUSY;
 	} else {
 		edu = pdev;
 		edu_registers = registers;
 	}
-	mutex_unlock(&importers_lock);
+	up_write(&edu_sem);
 	return ret;
 }
 
@@ -645,13 +662,13 @@ static void edu_remove(struct pci_dev *pdev)
 {
 	struct importer *importer;
 
-	mutex_lock(&importers_lock);
+	down_write(&edu_sem);
 	list_for_each_entry(importer, &importers, node)
 		if (importer->attach && importer->attach->dev == &pdev->dev)
 			importer_detach(importer);
 	edu = NULL;
 	edu_registers = NULL;
-	mutex_unlock(&importers_lock);
+	up_write(&edu_sem);
 	pci_clear_master(pdev);
 }
 
