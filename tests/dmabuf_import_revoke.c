@@ -314,14 +314,32 @@ static int ends_within(pid_t pid, double limit)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
+static bool told_within(int importer, double limit)
+{
+	double end = now() + limit;
+
+	while (!import_state(importer).moves) {
+		if (now() > end)
+			return false;
+		usleep(10000);
+	}
+	return true;
+}
+
 static void holding(int fd, enum importer_kind kind, const char *name,
 		    const char *gone, const char *limit)
 {
+	int other_fd = alloc_or_give_up(fd);
+	int other = importer_of(other_fd, IMPORTER_REVOCABLE,
+				IMPORTER_DROP_INSIDE);
 	int buf_fd = alloc_or_give_up(fd);
 	int importer = open_importer();
 	struct importer_state s;
+	double start_of_close;
 	pid_t pid;
 
+	if (import_map(other, IMPORTER_BIDIRECTIONAL))
+		give_up("IMPORTER_MAP");
 	ok(!import_attach(importer, buf_fd, kind, IMPORTER_KEEP),
 	   "attach of %s", name);
 	if (kind != IMPORTER_STATIC)
@@ -329,17 +347,23 @@ static void holding(int fd, enum importer_kind kind, const char *name,
 	ok(!import_map(importer, IMPORTER_BIDIRECTIONAL), "its mapping");
 
 	pid = start(gone);
-	ok(ends_within(pid, 2) == -1 && !kill(pid, 0), "%s waits for it",
-	   gone);
+	ok(told_within(other, atof(limit)),
+	   "%s: an importer of another dma-buf is told", gone);
+	ok(ends_within(pid, 1) == -1 && !kill(pid, 0), "it waits for %s",
+	   name);
+	start_of_close = now();
+	close(other);
+	close(other_fd);
+	ok(now() - start_of_close < 1, "the other dma-buf can be closed");
 	s = import_state(importer);
-	ok(s.segments == 1, "it keeps its mapping");
+	ok(s.segments == 1, "%s keeps its mapping", name);
 	ok(s.moves == (kind == IMPORTER_REVOCABLE), "%s",
 	   kind == IMPORTER_REVOCABLE ? "though it was told" :
 	   "and nobody has told it");
 	ok(!import_dma(importer, 0, LEN, IMPORTER_TO_DEVICE),
 	   "the memory is still there: DMA from it");
 	ok(!ioctl(importer, IMPORTER_DETACH), "it lets go");
-	ok(!ends_within(pid, atof(limit)), "then %s ends", gone);
+	ok(!ends_within(pid, atof(limit)), "then that ends");
 	close(importer);
 	close(buf_fd);
 }
