@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 /*
- * verbs_fork DEV: MRs on BAR memory and fork(). Needs no privilege. To be run
- * with and without RDMAV_FORK_SAFE.
+ * verbs_fork [-d DOOR] DEV: MRs on BAR memory and fork(). Needs no privilege.
+ * To be run with and without RDMAV_FORK_SAFE.
+ *	-d	an MR on a dma-buf by this door (see doors.h)
  */
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "doors.h"
 #include "tap.h"
 #include "util.h"
 #include "verbs_pair.h"
@@ -19,6 +21,7 @@ enum {
 };
 
 static struct peer peer;
+static char *p;
 
 static int just_exit(void *arg)
 {
@@ -26,10 +29,11 @@ static int just_exit(void *arg)
 	return 0;
 }
 
-static int touch_all(void *p)
+static int touch_all(void *arg)
 {
+	(void)arg;
 	for (size_t i = 0; i < SIZE; i += 4096) {
-		int sig = touch((char *)p + i, false);
+		int sig = touch(p + i, false);
 
 		if (sig)
 			return sig;
@@ -37,8 +41,9 @@ static int touch_all(void *p)
 	return 0;
 }
 
-static int write_pattern(void *p)
+static int write_pattern(void *arg)
 {
+	(void)arg;
 	lay(p, SIZE, 2, 0);
 	return 0;
 }
@@ -52,33 +57,44 @@ static int die(void *arg)
 /* What the child did has not changed what the parent's MR is. */
 static void still_works(struct ibv_mr *mr, uint64_t seed, const char *when)
 {
-	ok(peer_sees(&peer, mr->addr, mr->rkey, SIZE, seed) &&
-	   peer_reaches(&peer, mr, seed + 1) &&
-	   laid(mr->addr, SIZE, seed + 1, 0), "%s, the MR is as before", when);
-	lay(mr->addr, SIZE, seed, 0);
+	ok(peer_sees(&peer, p, mr->rkey, SIZE, seed) &&
+	   !peer_write(&peer, p, mr->rkey, SIZE, seed + 1) &&
+	   peer_sees(&peer, p, mr->rkey, SIZE, seed + 1) &&
+	   laid(p, SIZE, seed + 1, 0), "%s, the MR is as before", when);
+	lay(p, SIZE, seed, 0);
 }
 
 int main(int argc, char **argv)
 {
+	bool by_door = argc == 4 && !strcmp(argv[1], "-d");
 	struct ibv_pd *pd;
 	struct ibv_mr *mr;
 	const char *flags;
 	uint64_t before;
-	char *p;
-	int fd;
+	int fd, buf_fd;
 
+	if (by_door) {
+		door_choose(argv[2]);
+		argv += 2;
+		argc -= 2;
+	}
 	if (argc != 2) {
-		fprintf(stderr, "usage: verbs_fork DEV\n");
+		fprintf(stderr, "usage: verbs_fork [-d DOOR] DEV\n");
 		return EXIT_FAILURE;
 	}
 	fd = open_device(argv[1], O_RDWR);
 	before = device_free(fd);
 	pd = alloc_pd_on("rxe0");
 	peer_init(&peer, pd);
-	p = map_or_give_up(fd, SIZE);
-	mr = ibv_reg_mr(pd, p, SIZE, ALL_ACCESS);
-	if (!mr)
-		give_up("MR");
+	if (by_door) {
+		mr = door_map(pd, argv[1], SIZE, ALL_ACCESS, &p, &buf_fd);
+		close(buf_fd);
+	} else {
+		p = map_or_give_up(fd, SIZE);
+		mr = ibv_reg_mr(pd, p, SIZE, ALL_ACCESS);
+		if (!mr)
+			give_up("MR");
+	}
 	lay(p, SIZE, 1, 0);
 
 	ok(!in_child(just_exit, NULL), "a child comes and goes");
@@ -93,16 +109,17 @@ int main(int argc, char **argv)
 	if (!flags)
 		give_up("smaps");
 	if (strstr(flags, " dc ")) {
-		ok(in_child(touch_all, p) == SIGSEGV,
+		ok(in_child(touch_all, NULL) == SIGSEGV,
 		   "libibverbs has kept it from children");
 		still_works(mr, 1, "then");
 	} else {
-		ok(!in_child(touch_all, p), "a child touches all of it");
+		ok(!in_child(touch_all, NULL), "a child touches all of it");
 		still_works(mr, 1, "then");
-		ok(!in_child(write_pattern, p), "a child fills it");
+		ok(!in_child(write_pattern, NULL), "a child fills it");
 		still_works(mr, 2, "with other bytes");
 	}
-	ok(!ibv_dereg_mr(mr) && !in_child(touch_all, p),
+	ok(!(by_door ? door_dereg(mr) : ibv_dereg_mr(mr)) &&
+	   !in_child(touch_all, NULL),
 	   "without the MR, a child has the memory");
 	munmap(p, SIZE);
 	ok(device_free(fd) == before, "all is free");

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 /*
- * verbs_proof DEV DIR: host memory's bytes go to BAR memory by RDMA write, by
+ * verbs_proof [-d DOOR] DEV DIR: host memory's bytes go to BAR memory by RDMA write, by
  * RDMA read and by a send; copies of them go to DIR/write, DIR/read and
  * DIR/send, for the host to look for them in the BAR. Needs no privilege.
+ *	-d	an MR on a dma-buf by this door (see doors.h)
  */
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "doors.h"
 #include "tap.h"
 #include "util.h"
 #include "verbs_pair.h"
@@ -20,22 +22,33 @@ enum {
 int main(int argc, char **argv)
 {
 	static const char *const ways[] = { "write", "read", "send" };
+	bool by_door = argc == 5 && !strcmp(argv[1], "-d");
 	struct ibv_sge host_part, bar_part;
 	struct ibv_mr *bar_mr, *host_mr;
 	char *bar, *host, path[256];
 	struct pair *pair;
 	struct ibv_pd *pd;
 	struct ibv_wc wc;
-	int status;
+	int status, buf_fd;
 
+	if (by_door) {
+		door_choose(argv[2]);
+		argv += 2;
+		argc -= 2;
+	}
 	if (argc != 3) {
-		fprintf(stderr, "usage: verbs_proof DEV DIR\n");
+		fprintf(stderr, "usage: verbs_proof [-d DOOR] DEV DIR\n");
 		return EXIT_FAILURE;
 	}
-	bar = map_or_give_up(open_device(argv[1], O_RDWR), 4 * LEN);
 	host = host_memory(LEN);
 	pd = alloc_pd_on("rxe0");
-	bar_mr = ibv_reg_mr(pd, bar, 4 * LEN, ALL_ACCESS);
+	if (by_door) {
+		bar_mr = door_map(pd, argv[1], 4 * LEN, ALL_ACCESS, &bar,
+				  &buf_fd);
+	} else {
+		bar = map_or_give_up(open_device(argv[1], O_RDWR), 4 * LEN);
+		bar_mr = ibv_reg_mr(pd, bar, 4 * LEN, ALL_ACCESS);
+	}
 	host_mr = ibv_reg_mr(pd, host, LEN, ALL_ACCESS);
 	if (!bar_mr || !host_mr)
 		give_up("MRs");

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 /*
- * verbs_revoke [-f ALLOCATE] DEV DEV2 SECONDS GONE BACK: what RDMA sees of it
- * when BAR memory is taken away under traffic.
+ * verbs_revoke [-f ALLOCATE | -d DOOR] DEV DEV2 SECONDS GONE BACK: what RDMA
+ * sees of it when BAR memory is taken away under traffic.
  *
  * Several queue pairs move data to, from and within the memory of DEV, with
  * MRs of each kind, and one between buffers of host memory. GONE is the shell
@@ -9,6 +9,8 @@
  * its node; it may be empty. DEV2 stays all the time.
  *	-f	an MR also on a mapping of this file, p2pmem/allocate of the
  *		same device
+ *	-d	MRs on dma-bufs, all of them by this door (see doors.h); without
+ *		windows and FLUSH, which they do not have
  *
  * Needs no privilege but to open the files.
  */
@@ -18,6 +20,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "doors.h"
 #include "tap.h"
 #include "util.h"
 #include "verbs_pair.h"
@@ -29,8 +32,8 @@ enum {
 	DEPTH = 4,		/* requests in flight of each lane */
 	WARM = 3 * DEPTH,	/* completions before the device goes */
 	ALL_ACCESS = IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE |
-		     IBV_ACCESS_REMOTE_READ | IBV_ACCESS_REMOTE_ATOMIC |
-		     IBV_ACCESS_MW_BIND | ACCESS_FLUSH_GLOBAL,
+		     IBV_ACCESS_REMOTE_READ | IBV_ACCESS_REMOTE_ATOMIC,
+	MORE_ACCESS = IBV_ACCESS_MW_BIND | ACCESS_FLUSH_GLOBAL,
 };
 
 /* The host's buffer: each use has a part of its own. */
@@ -40,6 +43,7 @@ struct memory {
 	const char *name;
 	char *p;
 	size_t size;
+	int fd;			/* by a door: the dma-buf */
 	struct ibv_mr *mr;
 };
 
@@ -70,6 +74,7 @@ static struct ibv_pd *pd;
 static struct peer peer;
 static struct memory host, bars[BARS];
 static int nbars;
+static bool by_door;
 
 static struct lane lanes[] = {
 	{ .name = "write, host to BAR", .opcode = IBV_WR_RDMA_WRITE,
@@ -116,10 +121,50 @@ static struct memory on(const char *name, char *p, size_t size)
 {
 	struct memory m = { .name = name, .p = p, .size = size };
 
-	m.mr = ibv_reg_mr(pd, p, size, ALL_ACCESS);
+	m.mr = ibv_reg_mr(pd, p, size, ALL_ACCESS | MORE_ACCESS);
 	if (!m.mr)
 		give_up("MR on %s", name);
 	return m;
+}
+
+/* Memory of the device, and an MR on it in the way that this run is about. */
+static struct memory of_device(const char *name, int fd, size_t size)
+{
+	struct memory m = { .name = name, .size = size };
+
+	if (!by_door)
+		return on(name, map_or_give_up(fd, size), size);
+	m.fd = alloc_region(fd, size, 0, O_RDWR | O_CLOEXEC);
+	m.p = map_or_give_up(m.fd, size);
+	m.mr = door_reg(pd, 0, size, (uintptr_t)m.p, m.fd, ALL_ACCESS);
+	if (!m.mr)
+		give_up("MR on %s", name);
+	return m;
+}
+
+static int dereg(const struct memory *m)
+{
+	return by_door ? door_dereg(m->mr) : ibv_dereg_mr(m->mr);
+}
+
+/* Returns whether it could be deregistered. */
+static bool release(const struct memory *m)
+{
+	bool good = !dereg(m);
+
+	munmap(m->p, m->size);
+	if (by_door)
+		close(m->fd);
+	return good;
+}
+
+static void make_dmabufs(int fd)
+{
+	bars[REGION] = of_device("a dma-buf", fd, SIZE);
+	bars[DMABUF] = of_device("a second dma-buf", fd, SIZE);
+	bars[TWO_MAPPINGS] = of_device("a third dma-buf", fd, SIZE);
+	nbars = FOREIGN;
+	ok(door_is_used(pd, bars[REGION].fd), "MRs come by the door");
 }
 
 static void make_memory(int fd, const char *allocate)
@@ -127,7 +172,6 @@ static void make_memory(int fd, const char *allocate)
 	int buf_fd = alloc_region(fd, SIZE, 0, O_RDWR | O_CLOEXEC);
 	char *p;
 
-	host = on("host memory", host_memory(HOST_SIZE), HOST_SIZE);
 	bars[REGION] = on("a mapping", map_or_give_up(fd, SIZE), SIZE);
 	if (buf_fd < 0)
 		give_up("IOPMEM_IOC_ALLOC");
@@ -352,9 +396,13 @@ static void mapping_is_dead(const struct memory *m)
 {
 	ok(touch(m->p, true) == SIGBUS, "%s: SIGBUS", m->name);
 	errno = 0;
-	ok(!ibv_reg_mr(pd, m->p, PAGE, ALL_ACCESS),
-	   "%s: cannot be registered again: %s", m->name,
-	   strerrorname_np(errno));
+	if (by_door)
+		fails(!door_reg(pd, 0, PAGE, 0, m->fd, ALL_ACCESS), ENODEV,
+		      "%s: cannot be registered again", m->name);
+	else
+		ok(!ibv_reg_mr(pd, m->p, PAGE, ALL_ACCESS),
+		   "%s: cannot be registered again: %s", m->name,
+		   strerrorname_np(errno));
 }
 
 /* Not ours: it goes with the device's driver, but not with a reset. */
@@ -382,27 +430,31 @@ static void window_is_dead(struct ibv_mw *mw)
 	   "RDMA read", "a window of type 1");
 }
 
+/* All of it by way of its MR, and the mapping shows it. */
+static bool reaches(const struct memory *m, uint64_t seed)
+{
+	return !peer_write(&peer, m->p, m->mr->rkey, m->size, seed) &&
+	       peer_sees(&peer, m->p, m->mr->rkey, m->size, seed) &&
+	       laid(m->p, m->size, seed, 0);
+}
+
 /* New MRs do not get the keys of those that have not been deregistered. */
 static void keys_are_kept(int fd2)
 {
 	enum { NEW = 100 };
-	char *p = map_or_give_up(fd2, PAGE);
-	struct ibv_mr *mrs[NEW];
+	struct memory new[NEW];
 	bool fresh = true;
 
 	for (int i = 0; i < NEW; i++) {
-		mrs[i] = ibv_reg_mr(pd, p, PAGE, ALL_ACCESS);
-		if (!mrs[i])
-			give_up("MR on another device");
+		new[i] = of_device("another device", fd2, PAGE);
 		for (int j = 0; j < nbars; j++)
-			fresh &= mrs[i]->rkey != bars[j].mr->rkey &&
-				 mrs[i]->lkey != bars[j].mr->lkey;
+			fresh &= new[i].mr->rkey != bars[j].mr->rkey &&
+				 new[i].mr->lkey != bars[j].mr->lkey;
 	}
 	ok(fresh, "new MRs get other keys");
-	ok(peer_reaches(&peer, mrs[NEW - 1], 1), "and work");
+	ok(reaches(&new[NEW - 1], 1), "and work");
 	for (int i = 0; i < NEW; i++)
-		ibv_dereg_mr(mrs[i]);
-	munmap(p, PAGE);
+		release(&new[i]);
 }
 
 static void all_is_free(int fd, const char *when)
@@ -413,15 +465,36 @@ static void all_is_free(int fd, const char *when)
 	   "all of it is free %s", when);
 }
 
+/* Of type 1 for the peer, of type 2 for the lane that goes through one. */
+static void bind_windows(struct ibv_mw **window1, struct ibv_mw **window2)
+{
+	struct lane *lane = &lanes[WINDOW_LANE];
+	struct memory *m = &bars[REGION];
+	int status;
+
+	/* The owner of a window of type 2 is the queue pair it is used on. */
+	*window2 = ibv_alloc_mw(pd, IBV_MW_TYPE_2);
+	*window1 = ibv_alloc_mw(pd, IBV_MW_TYPE_1);
+	if (!*window1 || !*window2)
+		give_up("memory windows");
+	status = pair_bind_mw(lane->pair, 1, *window2, m->mr, m->p, SIZE,
+			      IBV_ACCESS_REMOTE_WRITE);
+	if (!status)
+		status = pair_bind_mw(peer_pair(&peer), 1, *window1, m->mr,
+				      m->p, SIZE, IBV_ACCESS_REMOTE_WRITE |
+				      IBV_ACCESS_REMOTE_READ);
+	ok(!status, "memory windows are bound: %s", status_name(status));
+	lane->rkey = (*window2)->rkey;
+}
+
 /* The device is there again; the dead MRs must not reach its memory. */
 static int back(const char *command)
 {
 	FILE *pipe = popen(command, "re");
 	struct ibv_sge mine = part_of(peer.buffer_mr, peer.buffer, 8);
 	char node[64] = "";
-	struct ibv_mr *mr;
+	struct memory new;
 	bool printed;
-	char *p;
 	int fd;
 
 	printed = pipe && fscanf(pipe, "%63s", node) == 1;
@@ -430,39 +503,39 @@ static int back(const char *command)
 		return -1;
 	fd = open_device(node, O_RDWR);
 	all_is_free(fd, "while dead MRs remain");
-	p = map_or_give_up(fd, 8 * SIZE);
-	mr = ibv_reg_mr(pd, p, 8 * SIZE, ALL_ACCESS);
-	ok(mr && peer_sees_zeros(&peer, p, mr->rkey, 8 * SIZE),
+	new = of_device("it", fd, 8 * SIZE);
+	ok(peer_sees_zeros(&peer, new.p, new.mr->rkey, new.size),
 	   "a new MR on it shows zeros");
-	ok(mr && peer_reaches(&peer, mr, 9) && laid(p, 8 * SIZE, 9, 0),
-	   "and works");
+	ok(reaches(&new, 9), "and works");
 	for (int i = 0; i < nbars; i++)
 		is(pair_rdma(peer_pair(&peer), 0, IBV_WR_RDMA_WRITE, mine,
 			     bars[i].p, bars[i].mr->rkey),
 		   IBV_WC_REM_ACCESS_ERR, "still, RDMA write to it",
 		   bars[i].name);
-	ok(mr && laid(p, 8 * SIZE, 9, 0), "the new MR's memory is as it was");
-	if (mr)
-		ibv_dereg_mr(mr);
-	munmap(p, 8 * SIZE);
+	ok(laid(new.p, new.size, 9, 0), "the new MR's memory is as it was");
+	release(&new);
 	return fd;
 }
 
 int main(int argc, char **argv)
 {
 	const char *allocate = NULL, *gone, *comes_back;
-	struct ibv_mw *window1, *window2;
+	struct ibv_mw *window1 = NULL, *window2 = NULL;
 	double seconds, allowed;
 	bool good;
 	int fd, fd2, back_fd, status;
 
-	if (argc == 8 && !strcmp(argv[1], "-f")) {
-		allocate = argv[2];
+	if (argc == 8 && (!strcmp(argv[1], "-f") || !strcmp(argv[1], "-d"))) {
+		by_door = argv[1][1] == 'd';
+		if (by_door)
+			door_choose(argv[2]);
+		else
+			allocate = argv[2];
 		argv += 2;
 		argc -= 2;
 	}
 	if (argc != 6) {
-		fprintf(stderr, "usage: verbs_revoke [-f ALLOCATE] DEV DEV2 SECONDS GONE BACK\n");
+		fprintf(stderr, "usage: verbs_revoke [-f ALLOCATE | -d DOOR] DEV DEV2 SECONDS GONE BACK\n");
 		return EXIT_FAILURE;
 	}
 	fd = open_device(argv[1], O_RDWR);
@@ -473,25 +546,18 @@ int main(int argc, char **argv)
 
 	pd = alloc_pd_on("rxe0");
 	peer_init(&peer, pd);
-	make_memory(fd, allocate);
+	host = on("host memory", host_memory(HOST_SIZE), HOST_SIZE);
+	if (by_door)
+		make_dmabufs(fd);
+	else
+		make_memory(fd, allocate);
 	for (int i = 0; i < LANES; i++)
 		start(&lanes[i], i);
 
-	/* The owner of a window of type 2 is the queue pair it is used on. */
-	window2 = ibv_alloc_mw(pd, IBV_MW_TYPE_2);
-	window1 = ibv_alloc_mw(pd, IBV_MW_TYPE_1);
-	if (!window1 || !window2)
-		give_up("memory windows");
-	status = pair_bind_mw(lanes[WINDOW_LANE].pair, 1, window2,
-			      bars[REGION].mr, bars[REGION].p, SIZE,
-			      IBV_ACCESS_REMOTE_WRITE);
-	if (!status)
-		status = pair_bind_mw(peer_pair(&peer), 1, window1,
-				      bars[REGION].mr, bars[REGION].p, SIZE,
-				      IBV_ACCESS_REMOTE_WRITE |
-				      IBV_ACCESS_REMOTE_READ);
-	ok(!status, "memory windows are bound: %s", status_name(status));
-	lanes[WINDOW_LANE].rkey = window2->rkey;
+	if (by_door)
+		lanes[WINDOW_LANE].name = "another write, host to BAR";
+	else
+		bind_windows(&window1, &window2);
 
 	ok(pump_until(all_warm, 120), "traffic on %d queue pairs", 2 * LANES);
 	status = run_under_traffic(gone, &seconds);
@@ -526,22 +592,21 @@ int main(int argc, char **argv)
 		mapping_is_dead(&bars[i]);
 	if (allocate)
 		foreign_mapping(&bars[FOREIGN]);
-	window_is_dead(window1);
+	if (!by_door)
+		window_is_dead(window1);
 	keys_are_kept(fd2);
 	ok(peer_reaches(&peer, host.mr, 2) && laid(host.p, HOST_SIZE, 2, 0),
 	   "the MR on host memory still works");
 	back_fd = *comes_back ? back(comes_back) : -1;
 
 	/* In this order: in rxe, a bound window of type 2 holds its pair. */
-	good = !ibv_dealloc_mw(window1) && !ibv_dealloc_mw(window2);
+	good = by_door ||
+	       (!ibv_dealloc_mw(window1) && !ibv_dealloc_mw(window2));
 	for (int i = 0; i < LANES; i++)
 		good &= pair_destroy(lanes[i].pair);
 	ok(good, "windows and queue pairs go");
 	for (int i = 0; i < nbars; i++)
-		ok(!ibv_dereg_mr(bars[i].mr), "%s: ibv_dereg_mr",
-		   bars[i].name);
-	for (int i = 0; i < nbars; i++)
-		munmap(bars[i].p, SIZE);
+		ok(release(&bars[i]), "%s: its MR goes", bars[i].name);
 	if (back_fd >= 0)
 		all_is_free(back_fd, "when they are gone");
 	return done_testing();

@@ -1,15 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 /*
- * verbs_transfer DEV DEV2 MAX: every kind of RDMA work between BAR memory and
+ * verbs_transfer [-d DOOR] DEV DEV2 MAX: every kind of RDMA work between BAR memory and
  * host memory, up to MAX bytes at a time. What arrived, and that nothing else
  * has changed, is looked at by the CPU. Needs no privilege; host memory is
  * used as far as RLIMIT_MEMLOCK goes.
+ *	-d	MRs on dma-bufs by this door (see doors.h), at the addresses
+ *		where the dma-bufs are mapped; without windows and FLUSH, which
+ *		they do not have
  */
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "doors.h"
 #include "tap.h"
 #include "util.h"
 #include "verbs_pair.h"
@@ -18,8 +22,8 @@ enum {
 	GUARD = 64,		/* bytes that must not change, on either side */
 	GUARD_SEED = 99,
 	ALL_ACCESS = IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE |
-		     IBV_ACCESS_REMOTE_READ | IBV_ACCESS_REMOTE_ATOMIC |
-		     IBV_ACCESS_MW_BIND | ACCESS_FLUSH_GLOBAL,
+		     IBV_ACCESS_REMOTE_READ | IBV_ACCESS_REMOTE_ATOMIC,
+	MORE_ACCESS = IBV_ACCESS_MW_BIND | ACCESS_FLUSH_GLOBAL,
 };
 
 /* Memory with an MR on it. Data goes from its first half to the second. */
@@ -55,9 +59,20 @@ static struct arena make_arena(const char *name, void *p, size_t half)
 {
 	struct arena a = { .name = name, .p = p, .half = half };
 
-	a.mr = ibv_reg_mr(pd, p, 2 * half, ALL_ACCESS);
+	a.mr = ibv_reg_mr(pd, p, 2 * half, ALL_ACCESS | MORE_ACCESS);
 	if (!a.mr)
 		give_up("MR on %s", name);
+	return a;
+}
+
+static struct arena make_dmabuf_arena(const char *name, size_t half)
+{
+	struct arena a = { .name = name, .half = half };
+	int buf_fd;
+
+	a.mr = door_map(pd, name, 2 * half, ALL_ACCESS, &a.p, &buf_fd);
+	ok(door_is_used(pd, buf_fd), "MRs come by the door");
+	close(buf_fd);
 	return a;
 }
 
@@ -424,13 +439,19 @@ int main(int argc, char **argv)
 {
 	const struct arena *host = &arenas[HOST], *bar = &arenas[BAR];
 	const struct arena *bar2 = &arenas[BAR2];
+	bool by_door = argc == 6 && !strcmp(argv[1], "-d");
 	struct rlimit limit;
 	size_t max, half, host_half;
 	uint64_t before;
 	int fd, fd2;
 
+	if (by_door) {
+		door_choose(argv[2]);
+		argv += 2;
+		argc -= 2;
+	}
 	if (argc != 4) {
-		fprintf(stderr, "usage: verbs_transfer DEV DEV2 MAX\n");
+		fprintf(stderr, "usage: verbs_transfer [-d DOOR] DEV DEV2 MAX\n");
 		return EXIT_FAILURE;
 	}
 	fd = open_device(argv[1], O_RDWR);
@@ -444,8 +465,15 @@ int main(int argc, char **argv)
 	pd = alloc_pd_on("rxe0");
 	arenas[HOST] = make_arena("host memory", host_memory(2 * host_half),
 				  host_half);
-	arenas[BAR] = make_arena(argv[1], map_or_give_up(fd, 2 * half), half);
-	arenas[BAR2] = make_arena(argv[2], map_or_give_up(fd2, 2 * half), half);
+	if (by_door) {
+		arenas[BAR] = make_dmabuf_arena(argv[1], half);
+		arenas[BAR2] = make_dmabuf_arena(argv[2], half);
+	} else {
+		arenas[BAR] = make_arena(argv[1], map_or_give_up(fd, 2 * half),
+					 half);
+		arenas[BAR2] = make_arena(argv[2],
+					  map_or_give_up(fd2, 2 * half), half);
+	}
 
 	for (int way = 0; way < 3; way++) {
 		moves_all_shapes(way, host, host, max);
@@ -461,18 +489,22 @@ int main(int argc, char **argv)
 	atomics(host, bar);
 	atomics(bar, bar);
 	atomic_write(bar);
-	flush(host, bar);
-	flush(bar, bar);
-	windows(IBV_MW_TYPE_1, host, bar);
-	windows(IBV_MW_TYPE_2, host, bar);
-	windows(IBV_MW_TYPE_2, bar, bar);
+	if (!by_door) {
+		flush(host, bar);
+		flush(bar, bar);
+		windows(IBV_MW_TYPE_1, host, bar);
+		windows(IBV_MW_TYPE_2, host, bar);
+		windows(IBV_MW_TYPE_2, bar, bar);
+	}
 	datagrams(host, bar);
 	datagrams(bar, bar);
 	datagrams(bar, host);
 
 	for (int i = 0; i < ARENAS; i++) {
-		ok(!ibv_dereg_mr(arenas[i].mr), "ibv_dereg_mr on %s",
-		   arenas[i].name);
+		struct ibv_mr *mr = arenas[i].mr;
+
+		ok(!(by_door && i != HOST ? door_dereg(mr) : ibv_dereg_mr(mr)),
+		   "the MR on %s goes", arenas[i].name);
 		munmap(arenas[i].p, 2 * arenas[i].half);
 	}
 	ok(device_free(fd) == before, "nothing was lost on the way");

@@ -104,3 +104,77 @@ refused()
 		echo "# $said"
 	fi
 }
+
+# proven CMD...: CMD puts bytes into memory of bar0 and leaves copies of them
+# in /tmp/proof. The host reads the file behind the BAR: they are there, and
+# only there. (user is the caller's.)
+proven()
+{
+	local way
+	rm -rf /tmp/proof
+	install -d -m 1777 /tmp/proof
+	user "proof" "$@"
+	for way in write read send; do
+		cp /tmp/proof/$way "$LAB_OUT/$way"
+		tap_ok "the host finds the bytes of the $way in bar0" \
+			lab-host find bar0 $way
+		tap_ok "and not in bar1" \
+			bash -c "! lab-host find bar1 $way"
+	done
+}
+
+# start_traffic ARG...: of verbs_revoke, up to DEV2, in the background as process
+# $traffic; it is going on when this returns.
+start_traffic()
+{
+	local tries
+	rm -f /tmp/ready
+	as-user verbs_revoke "$@" 5 'touch /tmp/ready; exec sleep 300' '' \
+		>/tmp/traffic.log 2>&1 &
+	traffic=$!
+	for ((tries = 0; tries < 600; tries++)); do
+		[[ -e /tmp/ready ]] && return
+		sleep 0.1
+	done
+	cat /tmp/traffic.log
+	return 1
+}
+
+stop_traffic()
+{
+	kill -9 "$traffic" 2>/dev/null || true
+	wait "$traffic" 2>/dev/null || true
+}
+
+servers=()
+
+# serve NAME FUNCTION: as root, for an ordinary user who runs $(asks NAME).
+serve()
+{
+	rm -f "/tmp/$1".{request,answer}
+	mkfifo -m 666 "/tmp/$1".{request,answer}
+	answer "$@" &
+	servers+=($!)
+}
+
+answer()
+{
+	local status=0 output
+	read -r <"/tmp/$1.request"
+	output=$("$2" 2>&1) || status=$?
+	echo "$status $output" >"/tmp/$1.answer"
+}
+
+# The user's shell command for what serve does.
+asks()
+{
+	echo "echo >/tmp/$1.request; read status output </tmp/$1.answer;" \
+	     "echo \$output; exit \$status"
+}
+
+# The end of those that were not asked.
+serve_nobody()
+{
+	kill "${servers[@]}" 2>/dev/null || true
+	servers=()
+}

@@ -13,30 +13,6 @@ limit=5
 # KASAN and lockdep under TCG: the figure that counts is the other kernel's.
 [[ $LAB_KERNEL != debug ]] || limit=30
 
-# serve NAME FUNCTION: as root, for an ordinary user who runs $(asks NAME).
-serve()
-{
-	rm -f "/tmp/$1".{request,answer}
-	mkfifo -m 666 "/tmp/$1".{request,answer}
-	answer "$@" &
-	servers+=($!)
-}
-
-answer()
-{
-	local status=0 output
-	read -r <"/tmp/$1.request"
-	output=$("$2" 2>&1) || status=$?
-	echo "$status $output" >"/tmp/$1.answer"
-}
-
-# The user's shell command for what serve does.
-asks()
-{
-	echo "echo >/tmp/$1.request; read status output </tmp/$1.answer;" \
-	     "echo \$output; exit \$status"
-}
-
 # may_allocate PATH: the function's p2pmem/allocate, opened to users
 may_allocate()
 {
@@ -49,14 +25,12 @@ may_allocate()
 revoked()
 {
 	local name=$1 seconds=$2 path=$3
-	local -a servers=()
 	serve gone "$4"
 	serve back "$5"
 	tap_run "$name" as-user timeout 200 verbs_revoke \
 		-f "$(may_allocate "$path")" "$(node_of "$path")" "$bar1" \
 		"$seconds" "$(asks gone)" "$(asks back)"
-	# those that were not asked
-	kill "${servers[@]}" 2>/dev/null || true
+	serve_nobody
 }
 
 unbind_bar0() { unbind "$bar0"; }
@@ -75,26 +49,9 @@ bind_nvme0()
 detach_nvme0() { detach "$nvme0"; }
 attach_nvme0() { iopmem-bind nvme0; }
 
-# Traffic in the background, as process $traffic.
-start_traffic()
+traffic_on_bar0()
 {
-	rm -f /tmp/ready
-	as-user verbs_revoke -f "$(may_allocate "$bar0")" \
-		"$(node_of "$bar0")" "$bar1" 5 \
-		'touch /tmp/ready; exec sleep 300' '' >/tmp/traffic.log 2>&1 &
-	traffic=$!
-	for ((tries = 0; tries < 600; tries++)); do
-		[[ -e /tmp/ready ]] && return
-		sleep 0.1
-	done
-	cat /tmp/traffic.log
-	return 1
-}
-
-stop_traffic()
-{
-	kill -9 "$traffic" 2>/dev/null || true
-	wait "$traffic" 2>/dev/null || true
+	start_traffic -f "$(may_allocate "$bar0")" "$(node_of "$bar0")" "$bar1"
 }
 
 nothing_left()
@@ -106,7 +63,7 @@ nothing_left()
 killed()
 {
 	local start
-	start_traffic
+	traffic_on_bar0
 	start=$SECONDS
 	stop_traffic
 	tap_ok "kill -9: the process ends" test $((SECONDS - start)) -le $limit
@@ -118,7 +75,7 @@ killed()
 link_deleted()
 {
 	local deletion start
-	start_traffic
+	traffic_on_bar0
 	rdma link del rxe0 &
 	deletion=$!
 	sleep 1
@@ -143,7 +100,7 @@ wait_for_exit()
 
 modules_in_use()
 {
-	start_traffic
+	traffic_on_bar0
 	tap_ok "rmmod iopmem_peer with MRs: busy" bash -c '! rmmod iopmem_peer'
 	tap_ok "rmmod iopmem with MRs: busy" bash -c '! rmmod iopmem'
 	tap_ok "the traffic goes on" kill -0 "$traffic"

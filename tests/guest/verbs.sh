@@ -16,21 +16,6 @@ user()
 	tap_run "$name" as-user timeout 120 "$@"
 }
 
-# The host reads the file behind the BAR: the bytes are there, and only there.
-on_the_host()
-{
-	local way
-	install -d -m 1777 /tmp/proof
-	user "proof" verbs_proof "$1" /tmp/proof
-	for way in write read send; do
-		cp /tmp/proof/$way "$LAB_OUT/$way"
-		tap_ok "the host finds the bytes of the $way in bar0" \
-			lab-host find bar0 $way
-		tap_ok "and not in bar1" \
-			bash -c "! lab-host find bar1 $way"
-	done
-}
-
 # foreign ID SIZE DEV: the PCI core's own file for the memory of ID.
 foreign()
 {
@@ -70,7 +55,7 @@ user "without a peer memory client" verbs_refused rxe0 "$bar" 16K EFAULT
 tap_ok "the log says why" logged "rxe0: PCI memory refused"
 modprobe iopmem_peer
 
-on_the_host "$bar"
+proven verbs_proof "$bar" /tmp/proof
 user "BAR" verbs_transfer "$bar" "$bar1" 1M
 user "CMB" verbs_transfer "$cmb" "$bar" 64K
 tap_run "BAR, much host memory" timeout 120 bash -c \
