@@ -101,6 +101,20 @@ static bool second_door_missing(int error)
 	return error == EFAULT || error == EREMOTEIO || error == EOPNOTSUPP;
 }
 
+/*
+ * Kernels look at RLIMIT_MEMLOCK before they look at the memory, which may not
+ * count at all, or be of no use. One byte of it tells which.
+ */
+static int why_no_memory(struct ibv_pd *pd, void *start, int access)
+{
+	struct ibv_mr *mr = ibv_reg_mr(pd, start, 1, access);
+
+	if (!mr)
+		return errno;
+	ibv_dereg_mr(mr);
+	return ENOMEM;
+}
+
 static bool no_route(struct ibv_context *context, int fd)
 {
 	struct iopmem_route route;
@@ -121,6 +135,8 @@ static int reg_mapping(struct mr_entry *entry, struct ibv_pd *pd,
 		start = (char *)entry->map + offset_in_page(offset);
 		entry->mr = ibv_reg_mr_iova(pd, start, length, iova, access);
 		ret = entry->mr ? 0 : errno;
+		if (ret == ENOMEM)
+			ret = why_no_memory(pd, start, access);
 	}
 	if (second_door_missing(ret))
 		ret = no_route(pd->context, fd) ? EREMOTEIO : EOPNOTSUPP;
