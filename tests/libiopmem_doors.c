@@ -51,6 +51,9 @@ static struct ibv_pd pd = { .context = &context };
  */
 static bool remember = true;
 
+/* The address of the next MR, if it is not to be a new one */
+static struct ibv_mr *reused;
+
 static struct ibv_mr *ask(struct door *door, uint64_t start, size_t length,
 			  uint64_t iova, int access)
 {
@@ -62,7 +65,9 @@ static struct ibv_mr *ask(struct door *door, uint64_t start, size_t length,
 		door->access = access;
 	}
 	errno = door->says;
-	return door->says ? NULL : calloc(1, sizeof(struct ibv_mr));
+	if (door->says)
+		return NULL;
+	return reused ? reused : calloc(1, sizeof(struct ibv_mr));
 }
 
 struct ibv_mr *ibv_reg_dmabuf_mr(struct ibv_pd *in, uint64_t offset,
@@ -261,6 +266,24 @@ static void deregistering(int fd)
 	ok(iopmem_dereg_mr(mr) == EINVAL, "dereg twice: EINVAL");
 }
 
+/* The caller gave an MR to ibv_dereg_mr(), and another has its address. */
+static void behind_our_back(int fd)
+{
+	struct ibv_mr *mr;
+	uint64_t old;
+
+	reset(EOPNOTSUPP, 0);
+	mr = reg(fd);
+	old = second.start;
+	reused = mr;
+	reset(EOPNOTSUPP, 0);
+	ok(reg(fd) == mr && !mapped(old) && mapped(second.start),
+	   "an MR at the address of an old one takes its place");
+	reused = NULL;
+	ok(!iopmem_dereg_mr(mr) && !mapped(second.start) &&
+	   iopmem_dereg_mr(mr) == EINVAL, "and is deregistered, once");
+}
+
 /* In an order that is not that of the registrations */
 static void many(int fd)
 {
@@ -338,6 +361,7 @@ int main(void)
 	refusals(fd);
 	unmappable();
 	deregistering(fd);
+	behind_our_back(fd);
 	many(fd);
 	threads(fd);
 	close(fd);

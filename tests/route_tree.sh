@@ -13,7 +13,7 @@
 # PATH is the function's below /sys/devices. CONFIG is what its configuration
 # space shows: acs=CONTROL (hexadecimal, the ACS control word), no-acs (the
 # default), user (what can be read without privilege), conventional (PCI, not
-# PCIe) or gone (all ones). VERDICT is what libiopmem_route prints.
+# PCIe), gone (all ones) or broken (ACS so near the end that it does not fit). VERDICT is what libiopmem_route prints.
 
 # config FILE KIND
 config()
@@ -24,6 +24,11 @@ config()
 	conventional) truncate -s 256 "$1" ;;
 	gone) head -c 4096 /dev/zero | tr '\0' '\377' >"$1" ;;
 	no-acs) truncate -s 4096 "$1" ;;
+	broken)
+		truncate -s 4096 "$1"
+		poke "$1" 256 '\x01\x00\xc2\xff'
+		poke "$1" 4092 '\x0d\x00\x01\x00'
+		;;
 	acs=*)
 		control=$(printf '%04x' "0x${2#acs=}")
 		truncate -s 4096 "$1"

@@ -47,8 +47,17 @@ all_calls()
 		libiopmem_fork "$dev" rxe0
 }
 
+# gone NAME WRAPPER...: when the device of an MR is unbound
+gone()
+{
+	local name=$1 dev
+	shift
+	dev=$(iopmem-bind bar1)
+	tap_run "$name, gone" timeout 300 "$@" libiopmem_gone "$dev" rxe0 \
+		"$(lab-host address bar1)"
+}
+
 bar=$(iopmem-bind bar0)
-bar1=$(iopmem-bind bar1)
 cmb=$(iopmem-bind nvme0)
 rxe-up
 chgrp 100 /dev/udmabuf
@@ -66,6 +75,8 @@ example iopmem_reg_mr "^10000 bytes from 0x100000000064 on, rkey 0x[0-9a-f]+$" "
 all_calls "mapping" "$bar" 2
 user "mapping, CMB" libiopmem_calls "$cmb" rxe0 2
 all_calls "mapping, ASan and UBSan" "$bar" 2 env PATH="$asan:$PATH"
+gone "mapping"
+gone "mapping, ASan and UBSan" env PATH="$asan:$PATH"
 # slow: fewer MRs
 user "mapping, valgrind" valgrind --quiet --error-exitcode=9 \
 	--leak-check=full --show-leak-kinds=definite \
@@ -74,11 +85,12 @@ user "mapping, valgrind" valgrind --quiet --error-exitcode=9 \
 	libiopmem_mrs "$bar" rxe0 100 5
 
 # a provider that has the other door
-patched=$PWD/build/rdma-core/build/lib
+patched=$LAB_BUILD/rdma-core/build/lib
 if [[ -e $patched/libibverbs.so ]]; then
 	all_calls "dma-buf" "$bar" 1 env LD_LIBRARY_PATH="$patched"
 	all_calls "dma-buf, ASan and UBSan" "$bar" 1 \
 		env LD_LIBRARY_PATH="$patched" PATH="$asan:$PATH"
+	gone "dma-buf" env LD_LIBRARY_PATH="$patched"
 else
 	tap_skip "rdma-core with our patch is not built" "dma-buf"
 fi
@@ -88,7 +100,6 @@ tap_ok "an ordinary user gets a verdict with a reservation" \
 	bash -c "as-user libiopmem_route '' '$(lab-host address nvme1)' \
 		 '$(lab-host address nvme0)' | grep '^bus-addr acs-unknown 4 '"
 
-tap_run "gone" libiopmem_gone "$bar1" rxe0 "$(lab-host address bar1)"
 tap_is "all is free" "$(bytes_free "$bar")" "$(<"$class/${bar##*/}/size")"
 tap_ok "nothing holds iopmem_peer" rmmod iopmem_peer
 tap_ok "nor iopmem" rmmod iopmem
