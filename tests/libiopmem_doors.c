@@ -25,12 +25,14 @@ enum {
 /**
  * struct door - what a door says, and what it was asked last
  * @says: 0 or an errno
+ * @says_of_a_byte: the same, of an MR of one byte, which is not counted
  * @calls: how often it was asked
  * @start: offset (first door) or address (second)
  * @access: after the same fashion
  */
 struct door {
 	int says;
+	int says_of_a_byte;
 	int calls;
 	uint64_t start;
 	size_t length;
@@ -57,15 +59,17 @@ static struct ibv_mr *reused;
 static struct ibv_mr *ask(struct door *door, uint64_t start, size_t length,
 			  uint64_t iova, int access)
 {
-	if (remember) {
+	int says = length == 1 ? door->says_of_a_byte : door->says;
+
+	if (remember && length != 1) {
 		door->calls++;
 		door->start = start;
 		door->length = length;
 		door->iova = iova;
 		door->access = access;
 	}
-	errno = door->says;
-	if (door->says)
+	errno = says;
+	if (says)
 		return NULL;
 	return reused ? reused : calloc(1, sizeof(struct ibv_mr));
 }
@@ -120,7 +124,8 @@ static bool mapped(uint64_t address)
 static void reset(int first_says, int second_says)
 {
 	first = (struct door){ .says = first_says };
-	second = (struct door){ .says = second_says };
+	second = (struct door){ .says = second_says,
+				.says_of_a_byte = second_says };
 	route_type = IOPMEM_ROUTE_CPU;
 	route_says = 0;
 }
@@ -204,6 +209,24 @@ static void refusals(int fd)
 		      cases[i].route_says ? " unknown" : "");
 		ok(!mapped(second.start), "and no mapping is left");
 	}
+}
+
+/*
+ * RLIMIT_MEMLOCK is looked at before the memory is: what a small MR would have
+ * been told is the better answer.
+ */
+static void no_memory(int fd)
+{
+	reset(EOPNOTSUPP, ENOMEM);
+	second.says_of_a_byte = EFAULT;
+	fails(!reg(fd), EOPNOTSUPP,
+	      "too much of what cannot be had at all");
+	route_type = IOPMEM_ROUTE_NONE;
+	fails(!reg(fd), EREMOTEIO,
+	      "too much of what cannot be reached at all");
+	second.says_of_a_byte = 0;
+	fails(!reg(fd), ENOMEM, "too much of what could be had");
+	ok(!mapped(second.start), "and no mapping is left");
 }
 
 /* Pages of 2 MiB cannot be mapped from the second page of 4 KiB on. */
@@ -359,6 +382,7 @@ int main(void)
 		give_up("memfd");
 	doors(fd);
 	refusals(fd);
+	no_memory(fd);
 	unmappable();
 	deregistering(fd);
 	behind_our_back(fd);
