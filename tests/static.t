@@ -1,0 +1,68 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
+#
+# What the kernel's own tools say of our kernel code: checkpatch, sparse, and
+# the compiler with W=1. Needs the built kernels, no guest.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. tests/tap.sh
+
+kernels=$PWD/build/kernel
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT
+
+# checkpatch NAME ARG...: nothing to say. It runs where a patch is no file of
+# the repository, which it would take for a source. What is not for us:
+#	FILE_PATH_CHANGES	asks whether MAINTAINERS needs an update for a
+#				file in a folder that it names as a whole
+#	LINUX_VERSION_CODE	our modules build for several versions
+#	CONSTANT_COMPARISON	takes the macro in that for a constant
+checkpatch()
+{
+	local name=$1
+	shift
+	tap_ok "checkpatch: $name" env -C "$kernels/linux-vanilla" \
+		scripts/checkpatch.pl --strict --terse --show-types --ignore \
+		FILE_PATH_CHANGES,LINUX_VERSION_CODE,CONSTANT_COMPARISON "$@"
+}
+
+# silent CMD...: it succeeds and has nothing to warn of.
+silent()
+{
+	"$@" >"$tmp/out" 2>&1 && ! grep -E 'warning:|error:' "$tmp/out" &&
+		return
+	tail -n 20 "$tmp/out"
+	return 1
+}
+
+# module KERNEL FOLDER: its first build, with sparse
+module()
+{
+	local kernel=$1 folder=$2
+	local copy=$tmp/$kernel/${folder##*/}
+	mkdir -p "$copy"
+	cp "$folder"/* "$copy"
+	tap_ok "$kernel: $folder builds without a warning" silent nice \
+		make -j "$(nproc)" -C "$kernels/linux-$kernel" O=out M="$copy" W=1 C=1 \
+		IOPMEM_HEADERS="$PWD/kernel-headers" \
+		IOPMEM_DIR="$tmp/$kernel/iopmem" \
+		KBUILD_EXTRA_SYMBOLS="$tmp/$kernel/symvers" modules
+	cp "$copy/Module.symvers" "$tmp/$kernel/symvers"
+}
+
+while read -r patch; do
+	checkpatch "$patch" "$PWD/kernel-patches/linux-6.12/$patch"
+done < <(grep -v -e '^#' -e '^$' kernel-patches/linux-6.12/series)
+for file in kernel-modules/*/*.[ch] tests/importer/*.[ch]; do
+	checkpatch "$file" -f "$PWD/$file"
+done
+
+for kernel in vanilla patched; do
+	mkdir "$tmp/$kernel"
+	touch "$tmp/$kernel/symvers"
+	module $kernel kernel-modules/iopmem
+	[[ $kernel == vanilla ]] ||
+		module $kernel kernel-modules/iopmem_peer
+	module $kernel tests/importer
+done
+tap_done
