@@ -6,8 +6,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tests/tap.sh
-. tests/on_kernels.sh
 
-on_kernels patched tests/guest/doors.sh
-tap_run vanilla ./lab run --kernel vanilla -- tests/guest/doors.sh
+for kernel in patched debug vanilla; do
+	tap_run "$kernel" ./lab run --kernel "$kernel" --timeout 3600 -- \
+		tests/guest/doors.sh
+done
 tap_done

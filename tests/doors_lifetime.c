@@ -244,7 +244,8 @@ static void ends(void)
 	ok(soon_same(&before), "nothing is left of it");
 
 	pid = start_child(reg_and_exec);
-	ok(soon_same(&before), "nothing is left when a process becomes another program");
+	ok(soon_same(&before),
+	   "nothing is left when a process becomes another program");
 	ok(!kill(pid, SIGKILL) && wait_for(pid) == -1,
 	   "which goes on all the same");
 }

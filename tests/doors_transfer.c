@@ -258,8 +258,8 @@ static void all_sizes(size_t max)
 		if (with_host)
 			good &= moves(&one, &host, len) &&
 				moves(&host, &one, len);
-		ok(good && !door_dereg(one.mr), "%zu bytes, %s and %s%s", len, one.name, two.name,
-		   with_host ? ", and host memory" : "");
+		ok(good && !door_dereg(one.mr), "%zu bytes, %s and %s%s", len,
+		   one.name, two.name, with_host ? ", and host memory" : "");
 	}
 }
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 /*
- * verbs_proof [-d DOOR] DEV DIR: host memory's bytes go to BAR memory by RDMA write, by
- * RDMA read and by a send; copies of them go to DIR/write, DIR/read and
- * DIR/send, for the host to look for them in the BAR. Needs no privilege.
+ * verbs_proof [-d DOOR] DEV DIR: host memory's bytes go to BAR memory by RDMA
+ * write, by RDMA read and by a send; copies of them go to DIR/write, DIR/read
+ * and DIR/send, for the host to look for them in the BAR. Needs no privilege.
  *	-d	an MR on a dma-buf by this door (see doors.h)
  */
 #include <fcntl.h>

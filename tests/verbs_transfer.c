@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 /*
- * verbs_transfer [-d DOOR] DEV DEV2 MAX: every kind of RDMA work between BAR memory and
- * host memory, up to MAX bytes at a time. What arrived, and that nothing else
- * has changed, is looked at by the CPU. Needs no privilege; host memory is
- * used as far as RLIMIT_MEMLOCK goes.
+ * verbs_transfer [-d DOOR] DEV DEV2 MAX: every kind of RDMA work between BAR
+ * memory and host memory, up to MAX bytes at a time. What arrived, and that
+ * nothing else has changed, is looked at by the CPU. Needs no privilege; host
+ * memory is used as far as RLIMIT_MEMLOCK goes.
  *	-d	MRs on dma-bufs by this door (see doors.h), at the addresses
  *		where the dma-bufs are mapped; without windows and FLUSH, which
  *		they do not have
