@@ -50,6 +50,11 @@ download()
 	fi
 }
 
+has_sha256()
+{
+	echo "$2  $1" | sha256sum --check --status
+}
+
 # find_tarball PACKAGE VERSION RELEASE SHA256 FOLDER: leaves the file's name in
 # tarball. It is downloaded to FOLDER, unless it is there or the variable
 # PACKAGE_TARBALL (in capitals, with _ for -) names it.
@@ -60,27 +65,22 @@ find_tarball()
 	variable=${variable//-/_}
 	file=${package}_${version%-*}.orig.tar.gz
 
-	is_tarball()
-	{
-		echo "$sha256  $1" | sha256sum --check --status
-	}
-
 	if [ -n "${!variable:-}" ]; then
 		tarball=$(realpath -e "${!variable}") ||
 			die "$variable names no file"
-		is_tarball "$tarball" ||
+		has_sha256 "$tarball" "$sha256" ||
 			die "$tarball is not the source of $package $version: its SHA256 is not $sha256"
 		return
 	fi
 
 	tarball=$folder/$file
-	if [ -e "$tarball" ] && is_tarball "$tarball"; then
+	if [ -e "$tarball" ] && has_sha256 "$tarball" "$sha256"; then
 		return
 	fi
 	mkdir -p "$folder"
 	rm -f "$tarball"
 	(cd "$folder" && download "$package" "$version" "$release" \
 		"set $variable to $package's source tarball ($file)")
-	is_tarball "$tarball" ||
+	has_sha256 "$tarball" "$sha256" ||
 		die "$tarball is not what was expected: its SHA256 is not $sha256"
 }

@@ -9,8 +9,8 @@ set -euo pipefail
 built=$LAB_BUILD/rdma-core/build/python
 folder=$LAB_BUILD/rdma-core/src/tests
 
-# Of the other modules all is for what rxe does not have: paging, parent domains,
-# import, flow steering, RSS, tag matching, GPUs, mlx5, efa.
+# Of the other modules all is for what rxe does not have: paging, parent
+# domains, import, flow steering, RSS, tag matching, GPUs, mlx5, efa.
 suite=(test_addr test_atomic test_cq test_cq_events test_cqex test_device
 	test_fork test_mr test_pd test_qp test_qpex test_rdmacm
 	test_relaxed_ordering test_srq)
@@ -42,8 +42,9 @@ if [[ $LAB_KERNEL == vanilla ]]; then
 	tap_run "distribution's" "${user[@]}" test_iopmem.DmaBufUnsupportedTest
 	tap_is "distribution's: the kernel is not asked" "$(asked)" no
 	export PYTHONPATH=$built
-	tap_run "patched" "${user[@]}" test_iopmem.DmaBufUnsupportedTest
-	tap_is "patched: the kernel is asked" "$(asked)" yes
+	tap_run "with our patches" "${user[@]}" \
+		test_iopmem.DmaBufUnsupportedTest
+	tap_is "with our patches: the kernel is asked" "$(asked)" yes
 	tap_done
 	exit
 fi
@@ -54,10 +55,11 @@ tap_run "distribution's" "${user[@]}" test_iopmem.MappingTest \
 	test_iopmem.DmaBufUnsupportedTest
 
 export PYTHONPATH=$built
-tap_run "patched" "${py[@]}" --no-skips test_dmabuf
-tap_run "patched" "${user[@]}" test_iopmem.MappingTest test_iopmem.DmaBufTest
+tap_run "with our patches" "${py[@]}" --no-skips test_dmabuf
+tap_run "with our patches" "${user[@]}" test_iopmem.MappingTest \
+	test_iopmem.DmaBufTest
 # On the debug kernel it would run into its own time limits.
-[[ $LAB_KERNEL == debug ]] || tap_run "patched" "${py[@]}" "${suite[@]}"
+[[ $LAB_KERNEL == debug ]] || tap_run "with our patches" "${py[@]}" "${suite[@]}"
 for device in iopmem0 iopmem1; do
 	tap_ok "nothing of $device is held any more" \
 		cmp "/sys/class/iopmem/$device/free" \

@@ -22,7 +22,7 @@ LIMIT = 120
 EXCLUDED = {
 	'test_cq.CQTest.test_resize_cq':
 		'rxe completes work later than the test expects: the CQ can '
-		'still be made smaller, and overflows. So without our patches',
+		'still be made smaller, and overflows. So on a stock kernel',
 }
 
 
