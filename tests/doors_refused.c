@@ -13,25 +13,12 @@
 
 #include <infiniband/iopmem.h>
 
+#include "access_names.h"
 #include "doors.h"
 #include "tap.h"
 #include "util.h"
-#include "verbs_pair.h"
 
 enum { PAGE = 4096, SIZE = 4 * PAGE };
-
-#define LOCAL_WRITE	IBV_ACCESS_LOCAL_WRITE
-#define REMOTE_WRITE	IBV_ACCESS_REMOTE_WRITE
-#define REMOTE_READ	IBV_ACCESS_REMOTE_READ
-#define REMOTE_ATOMIC	IBV_ACCESS_REMOTE_ATOMIC
-#define MW_BIND		IBV_ACCESS_MW_BIND
-#define ZERO_BASED	IBV_ACCESS_ZERO_BASED
-#define ON_DEMAND	IBV_ACCESS_ON_DEMAND
-#define HUGETLB		IBV_ACCESS_HUGETLB
-#define RELAXED_ORDERING IBV_ACCESS_RELAXED_ORDERING
-#define FLUSH_GLOBAL	ACCESS_FLUSH_GLOBAL
-#define FLUSH_PERSISTENT ACCESS_FLUSH_PERSISTENT
-#define UNKNOWN		(1 << 19)
 
 static struct ibv_pd *pd;
 static struct peer peer;

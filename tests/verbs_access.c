@@ -7,27 +7,14 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "access_names.h"
 #include "tap.h"
 #include "util.h"
-#include "verbs_pair.h"
 
 enum { SIZE = 3 * 4096 + 100 };
 
 /* What a peer can do with an MR. */
 enum { WRITE = 1, READ = 2, ATOMIC = 4, FLUSH = 8, WINDOW = 16 };
-
-#define LOCAL_WRITE	IBV_ACCESS_LOCAL_WRITE
-#define REMOTE_WRITE	IBV_ACCESS_REMOTE_WRITE
-#define REMOTE_READ	IBV_ACCESS_REMOTE_READ
-#define REMOTE_ATOMIC	IBV_ACCESS_REMOTE_ATOMIC
-#define MW_BIND		IBV_ACCESS_MW_BIND
-#define ZERO_BASED	IBV_ACCESS_ZERO_BASED
-#define ON_DEMAND	IBV_ACCESS_ON_DEMAND
-#define HUGETLB		IBV_ACCESS_HUGETLB
-#define RELAXED_ORDERING IBV_ACCESS_RELAXED_ORDERING
-#define FLUSH_GLOBAL	ACCESS_FLUSH_GLOBAL
-#define FLUSH_PERSISTENT ACCESS_FLUSH_PERSISTENT
-#define UNKNOWN		(1 << 19)
 
 #define ROW(flags, error, can)	{ #flags, flags, error, can }
 
