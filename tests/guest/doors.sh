@@ -197,6 +197,7 @@ all_doors()
 	first_door all_of
 	user "ibv_reg_dmabuf_mr" doors_transfer verbs "$bar" "$bar1" 64K
 	user "ibv_reg_dmabuf_mr: access" doors_access verbs "$bar"
+	user "ibv_reg_dmabuf_mr: refused" doors_refused verbs "$bar"
 	user "ibv_reg_dmabuf_mr: lifetime" doors_lifetime verbs "$bar" 1000
 	prefixed "others" others 1M
 	nothing_left "others"
