@@ -115,6 +115,7 @@ struct last_dma {
 	char *host;
 	bool arrived;
 	double told_at;
+	unsigned int told;	/* users, when the DMA had ended */
 };
 
 static void prepare_last_dma(struct last_dma *d, int buf_fd)
@@ -144,6 +145,9 @@ static void *late_dma(void *arg)
 	d->told_at = now();
 	d->arrived = !import_copy(importer, 0, d->to_host, 0, LEN) &&
 		     filled(d->host, LEN, 41);
+	d->told = 0;
+	for (int i = 0; i < USERS; i++)
+		d->told += import_state(users[i].importer).moves;
 	return NULL;
 }
 
@@ -279,6 +283,8 @@ static void revocation(int fd, const char *gone, const char *limit,
 	printf("# it took %.1f s, %.1f of them after the call of move_notify()\n",
 	       end - start, end - d.told_at);
 	ok(d.arrived, "the memory was there until then: DMA from it");
+	if (!ok(d.told == USERS, "all others have been told meanwhile"))
+		printf("# %u of %d\n", d.told, USERS);
 
 	for (int i = 0; i < USERS; i++)
 		dead(&users[i]);
@@ -329,11 +335,11 @@ static bool told_within(int importer, double limit)
 static void holding(int fd, enum importer_kind kind, const char *name,
 		    const char *gone, const char *limit)
 {
+	int buf_fd = alloc_or_give_up(fd);
+	int importer = open_importer();
 	int other_fd = alloc_or_give_up(fd);
 	int other = importer_of(other_fd, IMPORTER_REVOCABLE,
 				IMPORTER_DROP_INSIDE);
-	int buf_fd = alloc_or_give_up(fd);
-	int importer = open_importer();
 	struct importer_state s;
 	double start_of_close;
 	pid_t pid;

@@ -81,6 +81,13 @@ static void revoke_dmabuf(struct iopmem_holder *holder)
 	buf->revoked = true;
 	dma_buf_move_notify(buf->dmabuf);
 	dma_resv_unlock(resv);
+}
+
+static void wait_for_importers(struct iopmem_holder *holder)
+{
+	struct region_dmabuf *buf =
+		container_of(holder, struct region_dmabuf, holder);
+	struct dma_resv *resv = buf->dmabuf->resv;
 
 	/* What an importer could not stop at once it has put a fence on. */
 	dma_resv_wait_timeout(resv, DMA_RESV_USAGE_BOOKKEEP, false,
@@ -342,6 +349,7 @@ struct dma_buf *iopmem_dmabuf_export(struct iopmem_region *region, int flags)
 		return ERR_PTR(-ENOMEM);
 
 	buf->holder.revoke = revoke_dmabuf;
+	buf->holder.wait = wait_for_importers;
 	buf->region = region;
 	init_waitqueue_head(&buf->idle);
 	snprintf(buf->name, sizeof(buf->name), "iopmem %s",

@@ -16,20 +16,27 @@ struct iopmem_region;
 enum iopmem_holder_state {
 	IOPMEM_HOLDER_IDLE,	/* not registered, or revoked */
 	IOPMEM_HOLDER_LIVE,
-	IOPMEM_HOLDER_REVOKING,	/* its revoke() is running */
+	IOPMEM_HOLDER_REVOKING,	/* its revoke() or wait() is running */
+	IOPMEM_HOLDER_TOLD,	/* its wait() is still to be called */
 };
 
 /**
  * struct iopmem_holder - someone who reaches a provider's memory by other
  *	means than a mapping of ours, and can be told to stop
- * @revoke: end all access to the memory and drop every page reference before
- *	returning. Called once at most, in process context, with no lock of
- *	this module held. It must not call iopmem_provider_unhold().
+ * @revoke: end all access to the memory and drop every page reference, before
+ *	returning or before @wait returns. Called once at most, in process
+ *	context, with no lock of this module held. It must not call
+ *	iopmem_provider_unhold().
+ * @wait: NULL, or wait until what @revoke has begun is done; the same rules.
+ *	It is called when all holders have been told, so that none of them goes
+ *	on because another takes its time. Not called for one that has been
+ *	unregistered since.
  * @node: in the provider's list; this module's own
  * @state: this module's own
  */
 struct iopmem_holder {
 	void (*revoke)(struct iopmem_holder *holder);
+	void (*wait)(struct iopmem_holder *holder);
 	struct list_head node;
 	enum iopmem_holder_state state;
 };

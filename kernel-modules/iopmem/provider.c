@@ -224,6 +224,7 @@ static bool holder_is_idle(struct iopmem_provider *provider,
 	spin_lock(&provider->holders_lock);
 	switch (holder->state) {
 	case IOPMEM_HOLDER_LIVE:
+	case IOPMEM_HOLDER_TOLD:
 		list_del(&holder->node);
 		holder->state = IOPMEM_HOLDER_IDLE;
 		break;
@@ -262,22 +263,49 @@ static void set_alive(struct iopmem_provider *provider, bool alive)
 	up_write(&provider->gate);
 }
 
-static void revoke_holders(struct iopmem_provider *provider)
+static struct iopmem_holder *take_holder(struct iopmem_provider *provider,
+					 struct list_head *list)
 {
 	struct iopmem_holder *holder;
 
+	lockdep_assert_held(&provider->holders_lock);
+	holder = list_first_entry(list, struct iopmem_holder, node);
+	list_del(&holder->node);
+	holder->state = IOPMEM_HOLDER_REVOKING;
+	return holder;
+}
+
+/* All are told before we wait for any. */
+static void revoke_holders(struct iopmem_provider *provider)
+{
+	struct iopmem_holder *holder;
+	LIST_HEAD(told);
+
 	spin_lock(&provider->holders_lock);
 	while (!list_empty(&provider->holders)) {
-		holder = list_first_entry(&provider->holders,
-					  struct iopmem_holder, node);
-		list_del(&holder->node);
-		holder->state = IOPMEM_HOLDER_REVOKING;
+		holder = take_holder(provider, &provider->holders);
 		spin_unlock(&provider->holders_lock);
 
 		holder->revoke(holder);
 
 		spin_lock(&provider->holders_lock);
+		if (holder->wait) {
+			list_add_tail(&holder->node, &told);
+			holder->state = IOPMEM_HOLDER_TOLD;
+		} else {
+			holder->state = IOPMEM_HOLDER_IDLE;
+		}
 		/* From here on the holder may be freed by its owner. */
+		wake_up_all(&provider->revoke_wait);
+	}
+
+	while (!list_empty(&told)) {
+		holder = take_holder(provider, &told);
+		spin_unlock(&provider->holders_lock);
+
+		holder->wait(holder);
+
+		spin_lock(&provider->holders_lock);
 		holder->state = IOPMEM_HOLDER_IDLE;
 		wake_up_all(&provider->revoke_wait);
 	}
