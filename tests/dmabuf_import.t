@@ -19,7 +19,7 @@ guest()
 		-- tests/guest/dmabuf_import.sh "$@"
 }
 
-guest patched switch access revocation
+guest patched switch access revocation churn
 guest vanilla switch access revocation
 for topology in bridge blocked iommu; do
 	guest patched $topology access
