@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include <infiniband/iopmem.h>
+#include <rdma/ib_user_verbs.h>
 
 #include "access_names.h"
 #include "doors.h"
@@ -201,6 +202,29 @@ static void read_only(const char *path)
 	close(other);
 }
 
+/* By the kernel itself, which any program may ask: 0 or an errno. */
+static int ask_kernel_to_rereg(struct ibv_mr *mr, uint32_t flags)
+{
+	struct ib_uverbs_rereg_mr_resp resp;
+	struct {
+		struct ib_uverbs_cmd_hdr hdr;
+		struct ib_uverbs_rereg_mr cmd;
+	} request = {
+		.hdr.command = IB_USER_VERBS_CMD_REREG_MR,
+		.hdr.in_words = sizeof(request) / 4,
+		.hdr.out_words = sizeof(resp) / 4,
+		.cmd.response = (uintptr_t)&resp,
+		.cmd.mr_handle = mr->handle,
+		.cmd.flags = flags,
+		.cmd.length = SIZE,
+		.cmd.pd_handle = pd->handle,
+		.cmd.access_flags = LOCAL_WRITE | REMOTE_WRITE,
+	};
+
+	return write(pd->context->cmd_fd, &request, sizeof(request)) ==
+	       sizeof(request) ? 0 : errno;
+}
+
 static void rereg(void)
 {
 	struct ibv_mr *mr = door_reg(pd, 0, SIZE, 0, buf_fd, REMOTE_READ);
@@ -214,6 +238,12 @@ static void rereg(void)
 			   LOCAL_WRITE | REMOTE_WRITE);
 	/* libibverbs knows an MR on a dma-buf and does not ask the kernel. */
 	fails(ret, door_maps() ? EOPNOTSUPP : EINVAL, "ibv_rereg_mr");
+	if (!door_maps()) {
+		ok(ask_kernel_to_rereg(mr, IBV_REREG_MR_CHANGE_ACCESS) ==
+		   EOPNOTSUPP, "the kernel does not change its access either");
+		ok(ask_kernel_to_rereg(mr, IBV_REREG_MR_CHANGE_TRANSLATION) ==
+		   EOPNOTSUPP, "nor its memory");
+	}
 	ok(peer_write(&peer, NULL, mr->rkey, SIZE, 6) ==
 	   IBV_WC_REM_ACCESS_ERR &&
 	   peer_sees(&peer, NULL, mr->rkey, SIZE, 5) && !door_dereg(mr),
