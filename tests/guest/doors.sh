@@ -145,12 +145,12 @@ essence()
 	revoked "$1" "detach" $limit "$nvme0" detach_nvme0 attach_nvme0
 }
 
-# others MAX: dma-bufs of others, in system memory: without the library, and
-# with it.
+# others MAX DOOR...: dma-bufs of others, in system memory.
 others()
 {
 	local door max=$1
-	for door in verbs dmabuf; do
+	shift
+	for door; do
 		user "udmabuf and heap, $door" doors_transfer $door \
 			/dev/udmabuf /dev/dma_heap/system "$max"
 		user "heap and BAR, $door" doors_transfer $door \
@@ -199,7 +199,7 @@ all_doors()
 	user "ibv_reg_dmabuf_mr: access" doors_access verbs "$bar"
 	user "ibv_reg_dmabuf_mr: refused" doors_refused verbs "$bar"
 	user "ibv_reg_dmabuf_mr: lifetime" doors_lifetime verbs "$bar" 1000
-	prefixed "others" others 1M
+	prefixed "others" others 1M verbs dmabuf
 	nothing_left "others"
 
 	modprobe iopmem_peer
@@ -237,7 +237,7 @@ vanilla*)
 	;;
 debug)
 	first_door essence
-	prefixed "others" others 64K
+	prefixed "others" others 64K verbs
 	nothing_left "others"
 	;;
 *)
