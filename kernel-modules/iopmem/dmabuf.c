@@ -151,6 +151,17 @@ static bool may_hold(struct dma_buf_attachment *attach, bool lets_go)
 	return false;
 }
 
+/* Of the pins, those of an attachment. */
+static uintptr_t granted(struct dma_buf_attachment *attach)
+{
+	return (uintptr_t)attach->priv;
+}
+
+static void set_granted(struct dma_buf_attachment *attach, uintptr_t pins)
+{
+	attach->priv = (void *)pins;
+}
+
 static int region_dmabuf_pin(struct dma_buf_attachment *attach)
 {
 	struct region_dmabuf *buf = attach->dmabuf->priv;
@@ -160,15 +171,21 @@ static int region_dmabuf_pin(struct dma_buf_attachment *attach)
 	if (!may_hold(attach, drops_pins(attach)))
 		return -EOPNOTSUPP;
 
+	set_granted(attach, granted(attach) + 1);
 	buf->pins++;
 	add_user(buf);
 	return 0;
 }
 
+/* Some importers do not look at what pin returned, and unpin all the same. */
 static void region_dmabuf_unpin(struct dma_buf_attachment *attach)
 {
 	struct region_dmabuf *buf = attach->dmabuf->priv;
 
+	if (!granted(attach))
+		return;
+
+	set_granted(attach, granted(attach) - 1);
 	buf->pins--;
 	drop_user(buf);
 }
