@@ -266,7 +266,11 @@ static void region_dmabuf_unmap(struct dma_buf_attachment *attach,
 	drop_user(attach->dmabuf->priv);
 }
 
-/* Only under a pin, whose owner is told when to end it. */
+/*
+ * Only under a pin, whose owner is told when to end it. The core hands the same
+ * mapping to whoever asks as long as there is one, though, and revocation waits
+ * for all of them.
+ */
 static int region_dmabuf_vmap(struct dma_buf *dmabuf, struct iosys_map *map)
 {
 	struct region_dmabuf *buf = dmabuf->priv;
