@@ -39,6 +39,7 @@ cd "$work"
 rm -rf src bin
 mkdir src bin
 cd src
+# shellcheck disable=SC2154 # find_tarball sets it
 tar -xf "$tarball" --strip-components=1 --no-same-owner
 for patch in "$repo"/perftest/*.patch; do
 	patch -p1 --fuzz=0 <"$patch"

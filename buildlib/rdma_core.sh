@@ -39,6 +39,7 @@ find_tarball rdma-core "$version" "$release" "$sha256" "$work/download"
 cd "$work"
 rm -rf src build
 mkdir src build
+# shellcheck disable=SC2154 # find_tarball sets it
 tar -xf "$tarball" -C src --strip-components=1 --no-same-owner
 for patch in "${patches[@]}"; do
 	patch -d src -p1 --fuzz=0 <"$patch"

@@ -174,7 +174,9 @@ prefixed()
 
 part()
 {
+	# shellcheck disable=SC2034 # they are tap.sh's
 	tap_results=0
+	# shellcheck disable=SC2034
 	tap_failures=0
 	"$@"
 	tap_done
