@@ -85,6 +85,7 @@ bool sysfs_go_upstream(char *path);
 enum acs sysfs_acs(const char *path);
 
 bool sysfs_is_bridge(const char *path);
+bool sysfs_has_module(const char *root, const char *name);
 bool sysfs_has_iommu(const char *path);
 
 /* Vendor in the upper 16 bits, device in the lower; 0 if unreadable */

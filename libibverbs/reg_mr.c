@@ -115,10 +115,17 @@ static int why_no_memory(struct ibv_pd *pd, void *start, int access)
 	return ENOMEM;
 }
 
-static bool no_route(struct ibv_context *context, int fd)
+/*
+ * Whether a refusal of the second door's means that there is no route. Our
+ * peer-memory client, where it is, says EREMOTEIO for nothing else; kernels
+ * without peer memory say it of every BAR.
+ */
+static bool no_route(struct ibv_context *context, int fd, int error)
 {
 	struct iopmem_route route;
 
+	if (error == EREMOTEIO && sysfs_has_module("", "iopmem_peer"))
+		return true;
 	return !iopmem_query_route(context, fd, &route) &&
 	       route.type == IOPMEM_ROUTE_NONE;
 }
@@ -139,7 +146,7 @@ static int reg_mapping(struct mr_entry *entry, struct ibv_pd *pd,
 			ret = why_no_memory(pd, start, access);
 	}
 	if (second_door_missing(ret))
-		ret = no_route(pd->context, fd) ? EREMOTEIO : EOPNOTSUPP;
+		ret = no_route(pd->context, fd, ret) ? EREMOTEIO : EOPNOTSUPP;
 	return ret;
 }
 

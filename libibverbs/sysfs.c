@@ -146,6 +146,14 @@ unsigned int sysfs_pci_id(const char *path)
 	return read_number(path, "vendor") << 16 | read_number(path, "device");
 }
 
+bool sysfs_has_module(const char *root, const char *name)
+{
+	char path[PATH_MAX];
+
+	return !make_path(path, "%s/sys/module/%s", root, name) &&
+	       !access(path, F_OK);
+}
+
 bool sysfs_is_bridge(const char *path)
 {
 	return read_number(path, "class") >> 8 == CLASS_PCI_BRIDGE;

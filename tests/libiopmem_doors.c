@@ -43,6 +43,7 @@ struct door {
 static struct door first, second;
 static int dereg_says, route_says, mode = O_RDWR;
 static enum iopmem_route_type route_type;
+static bool peer_memory;
 static struct ibv_context context;
 static struct ibv_pd pd = { .context = &context };
 
@@ -113,6 +114,11 @@ int iopmem_query_route(struct ibv_context *of, int fd,
 	return route_says;
 }
 
+bool sysfs_has_module(const char *root, const char *name)
+{
+	return !*root && !strcmp(name, "iopmem_peer") && peer_memory;
+}
+
 static bool mapped(uint64_t address)
 {
 	void *page = (void *)(uintptr_t)(address & ~(uint64_t)(PAGE - 1));
@@ -128,6 +134,7 @@ static void reset(int first_says, int second_says)
 				.says_of_a_byte = second_says };
 	route_type = IOPMEM_ROUTE_CPU;
 	route_says = 0;
+	peer_memory = false;
 }
 
 static struct ibv_mr *reg(int fd)
@@ -183,30 +190,36 @@ static void refusals(int fd)
 		int route_says;
 		enum iopmem_route_type type;
 		int want;
+		bool peer_memory;
 	} cases[] = {
-		{ EFAULT, 0, IOPMEM_ROUTE_CPU, EOPNOTSUPP },
-		{ EFAULT, 0, IOPMEM_ROUTE_BUS_ADDR, EOPNOTSUPP },
-		{ EFAULT, 0, IOPMEM_ROUTE_HOST_BRIDGE, EOPNOTSUPP },
-		{ EFAULT, 0, IOPMEM_ROUTE_NONE, EREMOTEIO },
-		{ EFAULT, EINVAL, IOPMEM_ROUTE_NONE, EOPNOTSUPP },
-		{ EREMOTEIO, 0, IOPMEM_ROUTE_BUS_ADDR, EOPNOTSUPP },
-		{ EREMOTEIO, 0, IOPMEM_ROUTE_NONE, EREMOTEIO },
-		{ EOPNOTSUPP, 0, IOPMEM_ROUTE_BUS_ADDR, EOPNOTSUPP },
-		{ EOPNOTSUPP, 0, IOPMEM_ROUTE_NONE, EREMOTEIO },
-		{ ENOMEM, 0, IOPMEM_ROUTE_NONE, ENOMEM },
-		{ ENODEV, 0, IOPMEM_ROUTE_NONE, ENODEV },
-		{ EINVAL, 0, IOPMEM_ROUTE_NONE, EINVAL },
-		{ EPERM, 0, IOPMEM_ROUTE_NONE, EPERM },
+		{ EFAULT, 0, IOPMEM_ROUTE_CPU, EOPNOTSUPP, false },
+		{ EFAULT, 0, IOPMEM_ROUTE_BUS_ADDR, EOPNOTSUPP, false },
+		{ EFAULT, 0, IOPMEM_ROUTE_HOST_BRIDGE, EOPNOTSUPP, false },
+		{ EFAULT, 0, IOPMEM_ROUTE_NONE, EREMOTEIO, false },
+		{ EFAULT, EINVAL, IOPMEM_ROUTE_NONE, EOPNOTSUPP, false },
+		{ EREMOTEIO, 0, IOPMEM_ROUTE_BUS_ADDR, EOPNOTSUPP, false },
+		{ EREMOTEIO, 0, IOPMEM_ROUTE_NONE, EREMOTEIO, false },
+		{ EREMOTEIO, 0, IOPMEM_ROUTE_BUS_ADDR, EREMOTEIO, true },
+		{ EREMOTEIO, EINVAL, IOPMEM_ROUTE_NONE, EREMOTEIO, true },
+		{ EFAULT, 0, IOPMEM_ROUTE_BUS_ADDR, EOPNOTSUPP, true },
+		{ EOPNOTSUPP, 0, IOPMEM_ROUTE_BUS_ADDR, EOPNOTSUPP, false },
+		{ EOPNOTSUPP, 0, IOPMEM_ROUTE_NONE, EREMOTEIO, false },
+		{ ENOMEM, 0, IOPMEM_ROUTE_NONE, ENOMEM, false },
+		{ ENODEV, 0, IOPMEM_ROUTE_NONE, ENODEV, false },
+		{ EINVAL, 0, IOPMEM_ROUTE_NONE, EINVAL, false },
+		{ EPERM, 0, IOPMEM_ROUTE_NONE, EPERM, false },
 	};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
 		reset(EOPNOTSUPP, cases[i].says);
 		route_type = cases[i].type;
 		route_says = cases[i].route_says;
+		peer_memory = cases[i].peer_memory;
 		fails(!reg(fd) && second.calls == 1, cases[i].want,
-		      "no first door, %s at the second, route %d%s",
+		      "no first door, %s at the second, route %d%s%s",
 		      strerrorname_np(cases[i].says), cases[i].type,
-		      cases[i].route_says ? " unknown" : "");
+		      cases[i].route_says ? " unknown" : "",
+		      cases[i].peer_memory ? ", with peer memory" : "");
 		ok(!mapped(second.start), "and no mapping is left");
 	}
 }
