@@ -25,10 +25,11 @@ while (($#)); do
 	messages | reg) whats+=("$1") ;;
 	--boots)
 		boots=${2:-}
-		[[ $boots =~ ^[1-9][0-9]*$ ]] || die "bench: --boots takes a number"
+		[[ $boots =~ ^[1-9][0-9]*$ ]] ||
+			usage_error "bench: --boots takes a number"
 		shift
 		;;
-	*) die "bench: messages, reg or --boots N, not $1" ;;
+	*) usage_error "bench: messages, reg or --boots N, not $1" ;;
 	esac
 	shift
 done

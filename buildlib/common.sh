@@ -14,6 +14,12 @@ die()
 	exit 1
 }
 
+usage_error()
+{
+	say "$* (see ./lab --help)"
+	exit 2
+}
+
 # The process group of what runs in the background, so that a signal to us
 # ends all of it.
 group=

@@ -47,6 +47,12 @@ disk_of()
 	return 1
 }
 
+# in_shell CMD: the command line of a shell that has these functions
+in_shell()
+{
+	echo "bash -ec '. tests/guest/device.sh; $*'"
+}
+
 unbind()
 {
 	echo "${1##*/}" >"$1/driver/unbind"

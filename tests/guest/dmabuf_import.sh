@@ -36,12 +36,6 @@ access()
 		true
 }
 
-# in_shell CMD: for revocations, whose commands run in a shell of their own.
-in_shell()
-{
-	echo "bash -ec '. tests/guest/device.sh; $*'"
-}
-
 # revoked NAME PATH GONE BACK
 revoked()
 {

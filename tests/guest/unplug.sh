@@ -16,12 +16,6 @@ if [[ $LAB_KERNEL == debug ]]; then
 	rounds=8
 fi
 
-# in_shell CMD: for revoke, whose commands run in a shell of their own.
-in_shell()
-{
-	echo "bash -ec '. tests/guest/device.sh; $*'"
-}
-
 # under_load NAME SIZE NVME PATH AWAY BACK: while churn uses PATH's memory, in
 # pieces of SIZE, take it away and bring it back many times.
 under_load()
