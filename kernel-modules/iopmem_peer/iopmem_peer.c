@@ -145,15 +145,15 @@ err_module:
 static int get_region_pages(struct iopmem_peer_range *range, u64 len,
 			    int write, struct sg_table *sgt)
 {
-	u64 offset = range->offset;
 	struct scatterlist *sg;
+	struct page *page;
 	int i, ret;
 
 	if (write && !range->writable)
 		return -EFAULT;
 
 	/* From here on the memory can be read through the network. */
-	ret = iopmem_region_zero(range->region, offset, len);
+	ret = iopmem_region_zero(range->region, range->offset, len);
 	if (ret)
 		return ret;
 
@@ -162,12 +162,12 @@ static int get_region_pages(struct iopmem_peer_range *range, u64 len,
 	if (ret)
 		return ret;
 
+	page = iopmem_region_page(range->region, range->offset);
 	for_each_sgtable_sg(sgt, sg, i) {
 		u64 chunk = min_t(u64, len, MAX_SEGMENT);
 
-		sg_set_page(sg, iopmem_region_page(range->region, offset),
-			    chunk, 0);
-		offset += chunk;
+		sg_set_page(sg, page, chunk, 0);
+		page += chunk >> PAGE_SHIFT;
 		len -= chunk;
 	}
 	return 0;
