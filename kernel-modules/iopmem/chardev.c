@@ -231,11 +231,48 @@ static ssize_t mode_show(struct device *dev, struct device_attribute *attr,
 }
 static DEVICE_ATTR_RO(mode);
 
+static ssize_t user_limit_show(struct device *dev,
+			       struct device_attribute *attr, char *buf)
+{
+	struct iopmem_provider *provider = to_iopmem_dev(dev)->provider;
+	u64 limit;
+
+	mutex_lock(&provider->regions_lock);
+	limit = provider->user_limit;
+	mutex_unlock(&provider->regions_lock);
+	return sysfs_emit(buf, "%llu\n", limit);
+}
+
+/*
+ * Bytes that each user may have allocated at a time, 0 for no limit. Kept as it
+ * was written; as regions are whole pages, what counts is the multiple of
+ * PAGE_SIZE at or below it. Who has more already keeps it and gets no more.
+ */
+static ssize_t user_limit_store(struct device *dev,
+				struct device_attribute *attr,
+				const char *buf, size_t count)
+{
+	struct iopmem_provider *provider = to_iopmem_dev(dev)->provider;
+	u64 limit;
+	int ret;
+
+	ret = kstrtou64(buf, 0, &limit);
+	if (ret)
+		return ret;
+
+	mutex_lock(&provider->regions_lock);
+	provider->user_limit = limit;
+	mutex_unlock(&provider->regions_lock);
+	return count;
+}
+static DEVICE_ATTR_RW(user_limit);
+
 static struct attribute *iopmem_attrs[] = {
 	&dev_attr_size.attr,
 	&dev_attr_free.attr,
 	&dev_attr_cache.attr,
 	&dev_attr_mode.attr,
+	&dev_attr_user_limit.attr,
 	NULL,
 };
 ATTRIBUTE_GROUPS(iopmem);

@@ -11,14 +11,19 @@
  * or pins: a virtual device maps nothing, it copies by CPU.
  *
  * Locks: the core calls pin to vunmap with the reservation lock held, and
- * revocation takes it with none of ours held. provider->gate nests in it.
+ * revocation takes it with none of ours held. provider->gate nests in it, and
+ * region_dmabuf->lock. Only that one is taken to show who the importers are: an
+ * importer may keep the reservation lock for as long as it keeps a revocation
+ * waiting.
  */
 #include <linux/dma-buf.h>
 #include <linux/dma-mapping.h>
 #include <linux/dma-resv.h>
 #include <linux/fs.h>
 #include <linux/iosys-map.h>
+#include <linux/list.h>
 #include <linux/module.h>
+#include <linux/seq_file.h>
 #include <linux/sizes.h>
 #include <linux/slab.h>
 
@@ -46,6 +51,9 @@ MODULE_PARM_DESC(pin_unrevocable,
  * @users: pins, mappings and the kernel mapping, if there is one; changed
  *	with the reservation lock
  * @idle: woken when @users has become 0
+ * @lock: protects @importers, and their counts and @users for who shows them
+ * @importers: who is attached
+ * @waits_for_fences: a revocation does
  * @name: shown as exp_name; how a program finds the memory's PCI function
  */
 struct region_dmabuf {
@@ -56,19 +64,104 @@ struct region_dmabuf {
 	unsigned int pins;
 	unsigned int users;
 	wait_queue_head_t idle;
+	spinlock_t lock; /* protects importers */
+	struct list_head importers;
+	bool waits_for_fences;
 	char name[sizeof("iopmem 00000000:00:00.0")];
 };
 
-static void add_user(struct region_dmabuf *buf)
+/**
+ * struct importer - an attachment to a dma-buf of ours
+ * @node: in the dma-buf's list
+ * @dev: the device, which stays for as long as it is attached
+ * @pins: of the dma-buf's, those of this attachment; changed with the
+ *	reservation lock and the dma-buf's
+ * @mappings: the same
+ * @pid: of the process that attached it
+ * @comm: the same
+ */
+struct importer {
+	struct list_head node;
+	struct device *dev;
+	unsigned int pins;
+	unsigned int mappings;
+	pid_t pid;
+	char comm[TASK_COMM_LEN];
+};
+
+/* @count: of the importer's pins or mappings, or NULL for the kernel mapping */
+static void add_user(struct region_dmabuf *buf, unsigned int *count)
 {
+	spin_lock(&buf->lock);
+	if (count)
+		++*count;
 	WRITE_ONCE(buf->users, buf->users + 1);
+	spin_unlock(&buf->lock);
 }
 
-static void drop_user(struct region_dmabuf *buf)
+static void drop_user(struct region_dmabuf *buf, unsigned int *count)
 {
+	spin_lock(&buf->lock);
+	if (count)
+		--*count;
 	WRITE_ONCE(buf->users, buf->users - 1);
+	spin_unlock(&buf->lock);
 	if (!buf->users)
 		wake_up_all(&buf->idle);
+}
+
+/* How many of the users are kernel mappings: 0 or 1. */
+static unsigned int kernel_mappings(struct region_dmabuf *buf)
+{
+	unsigned int count = buf->users;
+	struct importer *importer;
+
+	lockdep_assert_held(&buf->lock);
+	list_for_each_entry(importer, &buf->importers, node)
+		count -= importer->pins + importer->mappings;
+	return count;
+}
+
+static void show_dmabuf(struct iopmem_holder *holder, struct seq_file *s)
+{
+	struct region_dmabuf *buf =
+		container_of(holder, struct region_dmabuf, holder);
+	struct importer *importer;
+
+	spin_lock(&buf->lock);
+	seq_printf(s, " kernel_mappings=%u", kernel_mappings(buf));
+	if (READ_ONCE(buf->waits_for_fences))
+		seq_puts(s, " waits_for=fences");
+	list_for_each_entry(importer, &buf->importers, node) {
+		seq_putc(s, '\n');
+		iopmem_show_memory(s, buf->region->provider, "importer",
+				   holder->phys, holder->length);
+		iopmem_show_process(s, importer->pid, importer->comm);
+		seq_printf(s, " device=%s pins=%u mappings=%u",
+			   dev_name(importer->dev), importer->pins,
+			   importer->mappings);
+	}
+	spin_unlock(&buf->lock);
+}
+
+static void log_patience(struct region_dmabuf *buf)
+{
+	struct iopmem_region *region = buf->region;
+	struct importer *importer;
+
+	spin_lock(&buf->lock);
+	pci_warn(region->provider->pdev,
+		 "revocation waits for importers of a dma-buf of %lu KiB, allocated by %s[%d]; kernel mappings: %u\n",
+		 region->npages << (PAGE_SHIFT - 10), region->comm,
+		 region->pid, kernel_mappings(buf));
+	list_for_each_entry(importer, &buf->importers, node)
+		if (importer->pins || importer->mappings)
+			pci_warn(region->provider->pdev,
+				 "  %s, attached by %s[%d]: %u pins, %u mappings\n",
+				 dev_name(importer->dev), importer->comm,
+				 importer->pid, importer->pins,
+				 importer->mappings);
+	spin_unlock(&buf->lock);
 }
 
 static void revoke_dmabuf(struct iopmem_holder *holder)
@@ -90,14 +183,13 @@ static void wait_for_importers(struct iopmem_holder *holder)
 	struct dma_resv *resv = buf->dmabuf->resv;
 
 	/* What an importer could not stop at once it has put a fence on. */
+	WRITE_ONCE(buf->waits_for_fences, true);
 	dma_resv_wait_timeout(resv, DMA_RESV_USAGE_BOOKKEEP, false,
 			      MAX_SCHEDULE_TIMEOUT);
+	WRITE_ONCE(buf->waits_for_fences, false);
 	while (!wait_event_timeout(buf->idle, !READ_ONCE(buf->users),
 				   PATIENCE))
-		pci_warn(buf->region->provider->pdev,
-			 "revocation waits for an importer that holds a dma-buf of %lu KiB, allocated by %s[%d]\n",
-			 buf->region->npages << (PAGE_SHIFT - 10),
-			 buf->region->comm, buf->region->pid);
+		log_patience(buf);
 	/* The last of them woke us with the lock held. */
 	dma_resv_lock(resv, NULL);
 	dma_resv_unlock(resv);
@@ -107,8 +199,36 @@ static int region_dmabuf_attach(struct dma_buf *dmabuf,
 				struct dma_buf_attachment *attach)
 {
 	struct region_dmabuf *buf = dmabuf->priv;
+	struct importer *importer;
 
-	return READ_ONCE(buf->revoked) ? -ENODEV : 0;
+	if (READ_ONCE(buf->revoked))
+		return -ENODEV;
+
+	importer = kzalloc(sizeof(*importer), GFP_KERNEL);
+	if (!importer)
+		return -ENOMEM;
+
+	importer->dev = attach->dev;
+	importer->pid = task_tgid_nr(current);
+	get_task_comm(importer->comm, current);
+	attach->priv = importer;
+
+	spin_lock(&buf->lock);
+	list_add_tail(&importer->node, &buf->importers);
+	spin_unlock(&buf->lock);
+	return 0;
+}
+
+static void region_dmabuf_detach(struct dma_buf *dmabuf,
+				 struct dma_buf_attachment *attach)
+{
+	struct region_dmabuf *buf = dmabuf->priv;
+	struct importer *importer = attach->priv;
+
+	spin_lock(&buf->lock);
+	list_del(&importer->node);
+	spin_unlock(&buf->lock);
+	kfree(importer);
 }
 
 #ifdef HAVE_DMA_BUF_ATTACH_REVOCABLE
@@ -151,29 +271,18 @@ static bool may_hold(struct dma_buf_attachment *attach, bool lets_go)
 	return false;
 }
 
-/* Of the pins, those of an attachment. */
-static uintptr_t granted(struct dma_buf_attachment *attach)
-{
-	return (uintptr_t)attach->priv;
-}
-
-static void set_granted(struct dma_buf_attachment *attach, uintptr_t pins)
-{
-	attach->priv = (void *)pins;
-}
-
 static int region_dmabuf_pin(struct dma_buf_attachment *attach)
 {
 	struct region_dmabuf *buf = attach->dmabuf->priv;
+	struct importer *importer = attach->priv;
 
 	if (buf->revoked)
 		return -ENODEV;
 	if (!may_hold(attach, drops_pins(attach)))
 		return -EOPNOTSUPP;
 
-	set_granted(attach, granted(attach) + 1);
 	buf->pins++;
-	add_user(buf);
+	add_user(buf, &importer->pins);
 	return 0;
 }
 
@@ -181,13 +290,13 @@ static int region_dmabuf_pin(struct dma_buf_attachment *attach)
 static void region_dmabuf_unpin(struct dma_buf_attachment *attach)
 {
 	struct region_dmabuf *buf = attach->dmabuf->priv;
+	struct importer *importer = attach->priv;
 
-	if (!granted(attach))
+	if (!importer->pins)
 		return;
 
-	set_granted(attach, granted(attach) - 1);
 	buf->pins--;
-	drop_user(buf);
+	drop_user(buf, &importer->pins);
 }
 
 static struct sg_table *region_sg_table(struct iopmem_region *region)
@@ -222,6 +331,7 @@ static struct sg_table *region_dmabuf_map(struct dma_buf_attachment *attach,
 					  enum dma_data_direction dir)
 {
 	struct region_dmabuf *buf = attach->dmabuf->priv;
+	struct importer *importer = attach->priv;
 	struct sg_table *sgt;
 	int ret;
 
@@ -252,7 +362,7 @@ static struct sg_table *region_dmabuf_map(struct dma_buf_attachment *attach,
 		return ERR_PTR(ret);
 	}
 
-	add_user(buf);
+	add_user(buf, &importer->mappings);
 	return sgt;
 }
 
@@ -260,10 +370,12 @@ static void region_dmabuf_unmap(struct dma_buf_attachment *attach,
 				struct sg_table *sgt,
 				enum dma_data_direction dir)
 {
+	struct importer *importer = attach->priv;
+
 	dma_unmap_sgtable(attach->dev, sgt, dir, DMA_ATTR_SKIP_CPU_SYNC);
 	sg_free_table(sgt);
 	kfree(sgt);
-	drop_user(attach->dmabuf->priv);
+	drop_user(attach->dmabuf->priv, &importer->mappings);
 }
 
 /*
@@ -282,13 +394,13 @@ static int region_dmabuf_vmap(struct dma_buf *dmabuf, struct iosys_map *map)
 
 	iosys_map_set_vaddr_iomem(map,
 				  (void __iomem __force *)buf->region->vaddr);
-	add_user(buf);
+	add_user(buf, NULL);
 	return 0;
 }
 
 static void region_dmabuf_vunmap(struct dma_buf *dmabuf, struct iosys_map *map)
 {
-	drop_user(dmabuf->priv);
+	drop_user(dmabuf->priv, NULL);
 }
 
 /* The memory is not cached: there is nothing to do before the CPU reads. */
@@ -338,6 +450,7 @@ static void region_dmabuf_release(struct dma_buf *dmabuf)
 
 static const struct dma_buf_ops region_dmabuf_ops = {
 	.attach = region_dmabuf_attach,
+	.detach = region_dmabuf_detach,
 	.pin = region_dmabuf_pin,
 	.unpin = region_dmabuf_unpin,
 	.map_dma_buf = region_dmabuf_map,
@@ -371,8 +484,14 @@ struct dma_buf *iopmem_dmabuf_export(struct iopmem_region *region, int flags)
 
 	buf->holder.revoke = revoke_dmabuf;
 	buf->holder.wait = wait_for_importers;
+	buf->holder.show = show_dmabuf;
+	buf->holder.kind = "dma-buf";
+	buf->holder.phys = iopmem_region_phys(region, 0);
+	buf->holder.length = (u64)region->npages << PAGE_SHIFT;
 	buf->region = region;
 	init_waitqueue_head(&buf->idle);
+	spin_lock_init(&buf->lock);
+	INIT_LIST_HEAD(&buf->importers);
 	snprintf(buf->name, sizeof(buf->name), "iopmem %s",
 		 pci_name(region->provider->pdev));
 

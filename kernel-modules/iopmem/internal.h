@@ -12,9 +12,15 @@
  * Lock order (outermost first)
  *	mmap_lock -> dma_resv -> provider->gate (read) ->
  *	provider->regions_lock -> region->lock
- *	providers_lock and provider->holders_lock nest in none of these and
- *	nothing nests in them. Revocation takes no mmap_lock, and calls
- *	holders with no lock held. No user memory is touched under any of them.
+ *	providers_lock and provider->holders_lock nest in none of these.
+ *	Nothing nests in providers_lock. In holders_lock only what a holder's
+ *	show() takes does: region_dmabuf->lock, which nests in dma_resv as
+ *	well, or the RDMA core's lock on the MRs of a peer memory client, both
+ *	spinlocks in which nothing nests. Revocation takes no mmap_lock, and
+ *	calls holders with no lock held. No user memory is touched under any
+ *	of them.
+ *	Who reads holders in debugfs takes regions_lock or holders_lock, for a
+ *	line at a time: never what a revocation holds while it waits.
  */
 #ifndef _IOPMEM_INTERNAL_H
 #define _IOPMEM_INTERNAL_H
@@ -28,7 +34,9 @@
 #include <linux/rwsem.h>
 #include <linux/sched.h>
 #include <linux/spinlock.h>
+#include <linux/uidgid.h>
 #include <linux/wait.h>
+#include <linux/xarray.h>
 #include <rdma/iopmem.h>
 
 #include "iopmem.h"
@@ -36,10 +44,25 @@
 struct iopmem_dev;
 
 /**
+ * struct iopmem_entries - entries in the order of their serial numbers
+ * @root: of a tree of struct iopmem_entry
+ * @last: serial number that was given out last; the first is 1
+ * @count: of entries
+ */
+struct iopmem_entries {
+	struct rb_root root;
+	u64 last;
+	unsigned long count;
+};
+
+/**
  * struct iopmem_provider - a PCI function whose BAR memory we hand out, or
  *	whose pages a peer-memory client pinned
  * @ref: last put frees it
- * @node: in the list of providers, until its driver is unbound
+ * @node: in the list of providers
+ * @serial: grows from provider to provider
+ * @retired: its driver has been unbound, or is being; protected, as the two
+ *	above, by providers_lock
  * @pdev: referenced
  * @inode: address space of every mapping of this provider, so that one call
  *	zaps them all
@@ -49,12 +72,15 @@ struct iopmem_dev;
  *	around reset and suspend for a while. Written under @gate and
  *	@holders_lock, read under either.
  * @holders_lock: protects @holders and the state of each
- * @holders: those who must be revoked
+ * @holders: those who must be revoked, or are being
  * @revoke_wait: woken when a holder's revoke() has returned
- * @regions_lock: protects @regions and @allocated
+ * @regions_lock: protects @regions, @allocated, @users and @user_limit
  * @regions: regions that own memory
  * @allocated: bytes in @regions
+ * @users: pages in @regions, by the uid that allocated them
+ * @user_limit: bytes that a user may have in @regions; 0 if there is no limit
  * @exhausted_limit: how often the log says who has the memory
+ * @refused_limit: how often the log says who wants more than @user_limit
  * @dev: the device node, or NULL; changed under the PCI function's device lock
  * @size: bytes of memory behind @dev
  * @attached: the memory is another driver's
@@ -62,6 +88,8 @@ struct iopmem_dev;
 struct iopmem_provider {
 	struct kref ref;
 	struct list_head node;
+	u64 serial;
+	bool retired;
 	struct pci_dev *pdev;
 	struct inode *inode;
 
@@ -69,13 +97,16 @@ struct iopmem_provider {
 	bool alive;
 
 	spinlock_t holders_lock; /* protects holders */
-	struct list_head holders;
+	struct iopmem_entries holders;
 	wait_queue_head_t revoke_wait;
 
-	struct mutex regions_lock; /* protects regions, allocated */
-	struct list_head regions;
+	struct mutex regions_lock; /* protects the next four */
+	struct iopmem_entries regions;
 	u64 allocated;
+	struct xarray users;
+	u64 user_limit;
 	struct ratelimit_state exhausted_limit;
+	struct ratelimit_state refused_limit;
 
 	struct iopmem_dev *dev;
 	u64 size;
@@ -87,28 +118,36 @@ struct iopmem_provider {
  *	owner
  * @ref: one for each mapping, the dma-buf and each MR
  * @provider: referenced
- * @node: in provider->regions while @vaddr is set
+ * @entry: in provider->regions while @vaddr is set
  * @lock: protects @vaddr and @unzeroed, and keeps two faults from zeroing a
  *	page that one of them has already handed out
  * @vaddr: kernel address of the memory; NULL once it has been given back
+ * @phys: its CPU physical address, or what it was
  * @npages: length
  * @zeroed: a bit a page: it has been zeroed since it was allocated. NULL when
  *	nothing is left to zero.
  * @unzeroed: pages whose bit is not set
- * @pid: of the process that allocated it, for the log
+ * @mappings: how many there are
+ * @since: seconds from boot to its allocation
+ * @uid: of the process that allocated it, which it is charged to
+ * @pid: the same process, for who wants to know
  * @comm: the same
  */
 struct iopmem_region {
 	struct kref ref;
 	struct iopmem_provider *provider;
-	struct list_head node;
+	struct iopmem_entry entry;
 
 	struct mutex lock; /* protects vaddr, zeroed, unzeroed */
 	void *vaddr;
+	phys_addr_t phys;
 	unsigned long npages;
 	unsigned long *zeroed;
 	unsigned long unzeroed;
 
+	atomic_t mappings;
+	time64_t since;
+	kuid_t uid;
 	pid_t pid;
 	char comm[TASK_COMM_LEN];
 };
@@ -129,6 +168,9 @@ struct iopmem_dev {
 
 /* provider.c */
 struct iopmem_provider *iopmem_provider_get(struct pci_dev *pdev);
+struct iopmem_provider *iopmem_provider_get_by_serial(u64 serial);
+int iopmem_provider_bar(struct iopmem_provider *provider, phys_addr_t phys,
+			u64 *offset);
 struct pci_dev *iopmem_provider_next_attached(void);
 void iopmem_provider_revoke(struct iopmem_provider *provider);
 void iopmem_provider_offer(struct iopmem_provider *provider);
@@ -141,9 +183,22 @@ struct iopmem_region *iopmem_region_alloc(struct iopmem_provider *provider,
 					  u64 size, bool zero);
 int iopmem_region_mmap(struct iopmem_region *region,
 		       struct vm_area_struct *vma);
-void iopmem_region_revoke_all(struct iopmem_provider *provider);
+unsigned long iopmem_region_revoke_all(struct iopmem_provider *provider);
 bool iopmem_region_revoked(struct iopmem_region *region);
 int iopmem_region_flush(struct iopmem_region *region);
+
+/* holders.c */
+void iopmem_entry_add(struct iopmem_entries *entries,
+		      struct iopmem_entry *entry);
+void iopmem_entry_del(struct iopmem_entries *entries,
+		      struct iopmem_entry *entry);
+struct iopmem_entry *iopmem_entry_from(struct iopmem_entries *entries,
+				       u64 serial);
+void iopmem_show_memory(struct seq_file *s, struct iopmem_provider *provider,
+			const char *kind, phys_addr_t phys, u64 length);
+void iopmem_show_process(struct seq_file *s, pid_t pid, const char *comm);
+void iopmem_holders_init(void);
+void iopmem_holders_exit(void);
 
 /* dmabuf.c */
 struct dma_buf *iopmem_dmabuf_export(struct iopmem_region *region, int flags);

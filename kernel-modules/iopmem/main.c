@@ -7,6 +7,9 @@
 
 #include "internal.h"
 
+#define CREATE_TRACE_POINTS
+#include "trace.h"
+
 static int __init iopmem_init(void)
 {
 	int ret;
@@ -23,6 +26,7 @@ static int __init iopmem_init(void)
 	if (ret)
 		goto err_chardev;
 
+	iopmem_holders_init();
 	return 0;
 
 err_chardev:
@@ -35,6 +39,7 @@ err_provider:
 
 static void __exit iopmem_exit(void)
 {
+	iopmem_holders_exit();
 	/* Revokes and removes the devices that are bound to us. */
 	pci_unregister_driver(&iopmem_pci_driver);
 	iopmem_detach_all();

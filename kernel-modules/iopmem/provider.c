@@ -16,6 +16,7 @@
 #include <linux/slab.h>
 
 #include "internal.h"
+#include "trace.h"
 
 /* A function whose driver is being unbound: no new provider may appear. */
 struct unbinding {
@@ -23,10 +24,11 @@ struct unbinding {
 	struct pci_dev *pdev;
 };
 
-/* Protects both lists. */
+/* Protects all three. */
 static DEFINE_MUTEX(providers_lock);
 static LIST_HEAD(providers);
 static LIST_HEAD(unbindings);
+static u64 last_serial;
 
 static struct vfsmount *iopmem_mnt;
 
@@ -36,7 +38,7 @@ static struct iopmem_provider *find_provider(struct pci_dev *pdev)
 
 	lockdep_assert_held(&providers_lock);
 	list_for_each_entry(provider, &providers, node)
-		if (provider->pdev == pdev)
+		if (provider->pdev == pdev && !provider->retired)
 			return provider;
 	return NULL;
 }
@@ -73,14 +75,17 @@ static struct iopmem_provider *create_provider(struct pci_dev *pdev)
 	init_rwsem(&provider->gate);
 	provider->alive = true;
 	spin_lock_init(&provider->holders_lock);
-	INIT_LIST_HEAD(&provider->holders);
 	init_waitqueue_head(&provider->revoke_wait);
 	mutex_init(&provider->regions_lock);
-	INIT_LIST_HEAD(&provider->regions);
+	xa_init(&provider->users);
 	ratelimit_state_init(&provider->exhausted_limit,
 			     DEFAULT_RATELIMIT_INTERVAL,
 			     DEFAULT_RATELIMIT_BURST);
-	list_add(&provider->node, &providers);
+	ratelimit_state_init(&provider->refused_limit,
+			     DEFAULT_RATELIMIT_INTERVAL,
+			     DEFAULT_RATELIMIT_BURST);
+	provider->serial = ++last_serial;
+	list_add_tail(&provider->node, &providers);
 	return provider;
 }
 
@@ -109,7 +114,33 @@ out:
 	return provider;
 }
 
-static bool pci_dev_owns_phys(struct pci_dev *pdev, phys_addr_t phys)
+/**
+ * iopmem_provider_get_by_serial - the first provider at or after a number
+ * @serial: the number
+ *
+ * Providers whose driver has been unbound are among them, until their last
+ * reference is gone.
+ *
+ * Return: a reference, or NULL if there is none.
+ */
+struct iopmem_provider *iopmem_provider_get_by_serial(u64 serial)
+{
+	struct iopmem_provider *provider, *found = NULL;
+
+	mutex_lock(&providers_lock);
+	list_for_each_entry(provider, &providers, node) {
+		if (provider->serial >= serial &&
+		    kref_get_unless_zero(&provider->ref)) {
+			found = provider;
+			break;
+		}
+	}
+	mutex_unlock(&providers_lock);
+	return found;
+}
+
+/* The BAR that holds an address, or -1 */
+static int pci_dev_bar(struct pci_dev *pdev, phys_addr_t phys)
 {
 	struct resource *res;
 	int bar;
@@ -118,9 +149,32 @@ static bool pci_dev_owns_phys(struct pci_dev *pdev, phys_addr_t phys)
 		res = &pdev->resource[bar];
 		if ((res->flags & IORESOURCE_MEM) && res->start &&
 		    phys >= res->start && phys <= res->end)
-			return true;
+			return bar;
 	}
-	return false;
+	return -1;
+}
+
+static bool pci_dev_owns_phys(struct pci_dev *pdev, phys_addr_t phys)
+{
+	return pci_dev_bar(pdev, phys) >= 0;
+}
+
+/**
+ * iopmem_provider_bar - where in a provider's BARs an address is
+ * @provider: the provider
+ * @phys: CPU physical address
+ * @offset: set to its offset in the BAR; 0 if it is in none
+ *
+ * Return: the BAR's number, or -1.
+ */
+int iopmem_provider_bar(struct iopmem_provider *provider, phys_addr_t phys,
+			u64 *offset)
+{
+	int bar = pci_dev_bar(provider->pdev, phys);
+
+	*offset = bar < 0 ? 0 :
+			    phys - pci_resource_start(provider->pdev, bar);
+	return bar;
 }
 
 /**
@@ -171,8 +225,9 @@ static void release_provider(struct kref *ref)
 	list_del(&provider->node);
 	mutex_unlock(&providers_lock);
 
-	WARN_ON(!list_empty(&provider->holders));
-	WARN_ON(!list_empty(&provider->regions));
+	WARN_ON(provider->holders.count);
+	WARN_ON(provider->regions.count);
+	WARN_ON(!xa_empty(&provider->users));
 	iput(provider->inode);
 	pci_dev_put(provider->pdev);
 	kfree(provider);
@@ -193,10 +248,10 @@ EXPORT_SYMBOL_GPL(iopmem_provider_put);
 /**
  * iopmem_provider_hold - register as a holder of a provider's memory
  * @provider: the provider
- * @holder: with @revoke set
+ * @holder: with all set that is not this module's own
  *
- * From here on @holder->revoke() may be called. Page references may be taken
- * only after this has succeeded.
+ * From here on @holder->revoke() and show() may be called. Page references may
+ * be taken only after this has succeeded. current is who debugfs names.
  *
  * Return: 0, or -ENODEV if the memory has been revoked.
  */
@@ -205,16 +260,30 @@ int iopmem_provider_hold(struct iopmem_provider *provider,
 {
 	int ret = -ENODEV;
 
+	holder->pid = task_tgid_nr(current);
+	get_task_comm(holder->comm, current);
+
 	spin_lock(&provider->holders_lock);
 	if (provider->alive) {
-		list_add_tail(&holder->node, &provider->holders);
+		iopmem_entry_add(&provider->holders, &holder->entry);
 		holder->state = IOPMEM_HOLDER_LIVE;
+		trace_iopmem_hold(provider, holder);
 		ret = 0;
 	}
 	spin_unlock(&provider->holders_lock);
 	return ret;
 }
 EXPORT_SYMBOL_GPL(iopmem_provider_hold);
+
+/* From here on the holder may be freed by its owner. */
+static void drop_holder(struct iopmem_provider *provider,
+			struct iopmem_holder *holder)
+{
+	lockdep_assert_held(&provider->holders_lock);
+	trace_iopmem_unhold(provider, holder);
+	iopmem_entry_del(&provider->holders, &holder->entry);
+	holder->state = IOPMEM_HOLDER_IDLE;
+}
 
 static bool holder_is_idle(struct iopmem_provider *provider,
 			   struct iopmem_holder *holder)
@@ -225,8 +294,7 @@ static bool holder_is_idle(struct iopmem_provider *provider,
 	switch (holder->state) {
 	case IOPMEM_HOLDER_LIVE:
 	case IOPMEM_HOLDER_TOLD:
-		list_del(&holder->node);
-		holder->state = IOPMEM_HOLDER_IDLE;
+		drop_holder(provider, holder);
 		break;
 	case IOPMEM_HOLDER_REVOKING:
 		idle = false;
@@ -263,53 +331,54 @@ static void set_alive(struct iopmem_provider *provider, bool alive)
 	up_write(&provider->gate);
 }
 
-static struct iopmem_holder *take_holder(struct iopmem_provider *provider,
-					 struct list_head *list)
+static struct iopmem_holder *to_holder(struct rb_node *node)
 {
-	struct iopmem_holder *holder;
-
-	lockdep_assert_held(&provider->holders_lock);
-	holder = list_first_entry(list, struct iopmem_holder, node);
-	list_del(&holder->node);
-	holder->state = IOPMEM_HOLDER_REVOKING;
-	return holder;
+	return rb_entry(node, struct iopmem_holder, entry.node);
 }
 
-/* All are told before we wait for any. */
-static void revoke_holders(struct iopmem_provider *provider)
+/*
+ * All are told before we wait for any. One that is being revoked stays where
+ * it can be seen, and its owner waits for us, until we are done with it.
+ * Returns how many there were.
+ */
+static unsigned long revoke_holders(struct iopmem_provider *provider)
 {
+	struct rb_node *node, *next;
 	struct iopmem_holder *holder;
-	LIST_HEAD(told);
+	unsigned long count = 0;
 
 	spin_lock(&provider->holders_lock);
-	while (!list_empty(&provider->holders)) {
-		holder = take_holder(provider, &provider->holders);
+	for (node = rb_first(&provider->holders.root); node; node = next) {
+		holder = to_holder(node);
+		holder->state = IOPMEM_HOLDER_REVOKING;
 		spin_unlock(&provider->holders_lock);
 
 		holder->revoke(holder);
 
 		spin_lock(&provider->holders_lock);
-		if (holder->wait) {
-			list_add_tail(&holder->node, &told);
+		next = rb_next(node);
+		if (holder->wait)
 			holder->state = IOPMEM_HOLDER_TOLD;
-		} else {
-			holder->state = IOPMEM_HOLDER_IDLE;
-		}
-		/* From here on the holder may be freed by its owner. */
+		else
+			drop_holder(provider, holder);
 		wake_up_all(&provider->revoke_wait);
+		count++;
 	}
 
-	while (!list_empty(&told)) {
-		holder = take_holder(provider, &told);
+	for (node = rb_first(&provider->holders.root); node; node = next) {
+		holder = to_holder(node);
+		holder->state = IOPMEM_HOLDER_REVOKING;
 		spin_unlock(&provider->holders_lock);
 
 		holder->wait(holder);
 
 		spin_lock(&provider->holders_lock);
-		holder->state = IOPMEM_HOLDER_IDLE;
+		next = rb_next(node);
+		drop_holder(provider, holder);
 		wake_up_all(&provider->revoke_wait);
 	}
 	spin_unlock(&provider->holders_lock);
+	return count;
 }
 
 /**
@@ -322,13 +391,18 @@ static void revoke_holders(struct iopmem_provider *provider)
  */
 void iopmem_provider_revoke(struct iopmem_provider *provider)
 {
+	unsigned long holders, regions;
+
+	trace_iopmem_revoke_begin(provider, READ_ONCE(provider->holders.count),
+				  READ_ONCE(provider->regions.count));
 	/* Waits for zeroing (a chunk) and faults; new ones see !alive. */
 	set_alive(provider, false);
 	/* Waits for the RDMA core to end each MR's use of the memory. */
-	revoke_holders(provider);
+	holders = revoke_holders(provider);
 	/* Waits for page tables; nothing can be inserted any more. */
 	unmap_mapping_range(provider->inode->i_mapping, 0, 0, 1);
-	iopmem_region_revoke_all(provider);
+	regions = iopmem_region_revoke_all(provider);
+	trace_iopmem_revoke_end(provider, holders, regions);
 }
 
 /**
@@ -350,7 +424,7 @@ void iopmem_provider_offer(struct iopmem_provider *provider)
 void iopmem_provider_retire(struct iopmem_provider *provider)
 {
 	mutex_lock(&providers_lock);
-	list_del_init(&provider->node);
+	provider->retired = true;
 	mutex_unlock(&providers_lock);
 	iopmem_provider_revoke(provider);
 }
@@ -367,7 +441,7 @@ struct pci_dev *iopmem_provider_next_attached(void)
 
 	mutex_lock(&providers_lock);
 	list_for_each_entry(provider, &providers, node) {
-		if (provider->attached) {
+		if (provider->attached && !provider->retired) {
 			pdev = pci_dev_get(provider->pdev);
 			break;
 		}

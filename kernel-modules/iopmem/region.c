@@ -13,8 +13,10 @@
 #include <linux/module.h>
 #include <linux/pci-p2pdma.h>
 #include <linux/slab.h>
+#include <linux/timekeeping.h>
 
 #include "internal.h"
+#include "trace.h"
 
 /* Longest that a fault or a revocation waits for somebody else's zeroing. */
 #define ZERO_CHUNK_PAGES	(SZ_64K >> PAGE_SHIFT)
@@ -132,6 +134,21 @@ struct page *iopmem_region_page(struct iopmem_region *region, u64 offset)
 EXPORT_SYMBOL_GPL(iopmem_region_page);
 
 /**
+ * iopmem_region_phys - where a region's memory is, or was
+ * @region: the region
+ * @offset: in bytes, in the region
+ *
+ * Only to name it: the memory may be somebody else's by now.
+ *
+ * Return: CPU physical address.
+ */
+phys_addr_t iopmem_region_phys(struct iopmem_region *region, u64 offset)
+{
+	return region->phys + offset;
+}
+EXPORT_SYMBOL_GPL(iopmem_region_phys);
+
+/**
  * iopmem_region_provider - whose memory a region is
  * @region: the region
  *
@@ -147,12 +164,12 @@ EXPORT_SYMBOL_GPL(iopmem_region_provider);
  * Give a region's memory back. Each page has one reference of ours and carries
  * one reference on the page map. A page that somebody else has a reference to
  * (direct I/O in flight) goes back to the pool with the last of them, which
- * only works page by page.
+ * only works page by page. Returns how many of them there were.
  */
-static void give_back(struct iopmem_region *region)
+static unsigned long give_back(struct iopmem_region *region)
 {
 	struct percpu_ref *ref = region_pgmap_ref(region);
-	unsigned long i;
+	unsigned long i, busy = 0;
 	bool idle = true;
 
 	for (i = 0; i < region->npages && idle; i++) {
@@ -165,29 +182,94 @@ static void give_back(struct iopmem_region *region)
 			percpu_ref_put_many(ref, region->npages - 1);
 		pci_free_p2pmem(region->provider->pdev, region->vaddr,
 				region->npages << PAGE_SHIFT);
-		return;
+		return 0;
 	}
 
 	for (i = 0; i < region->npages; i++) {
+		busy += page_ref_count(region_page(region, i)) > 1;
 		put_page(region_page(region, i));
 		cond_resched();
 	}
+	return busy;
 }
 
-/* Nobody maps the region any more, or all its mappings have been zapped. */
-static void take_memory(struct iopmem_region *region)
+/*
+ * The user limit. A region is charged to the user who allocated it, and not to
+ * whoever maps it later, until its memory is given back. Pages are counted
+ * whether there is a limit or not: one that is set later counts what users
+ * have by then.
+ */
+static u64 user_pages(struct iopmem_provider *provider, kuid_t uid)
 {
-	lockdep_assert_held(&region->provider->regions_lock);
+	void *entry = xa_load(&provider->users, __kuid_val(uid));
+
+	return entry ? xa_to_value(entry) : 0;
+}
+
+/* Fails only if the user had none: there is a place for the number then. */
+static int set_user_pages(struct iopmem_provider *provider, kuid_t uid,
+			  u64 npages)
+{
+	void *entry = npages ? xa_mk_value(npages) : NULL;
+
+	return xa_err(xa_store(&provider->users, __kuid_val(uid), entry,
+			       GFP_KERNEL));
+}
+
+/* -EDQUOT if that were more than the user may have; *used is what they have. */
+static int charge_user(struct iopmem_region *region, u64 *used)
+{
+	struct iopmem_provider *provider = region->provider;
+	u64 npages, limit;
+	int ret;
+
+	mutex_lock(&provider->regions_lock);
+	npages = user_pages(provider, region->uid);
+	*used = npages << PAGE_SHIFT;
+	limit = provider->user_limit >> PAGE_SHIFT;
+	/* As for RLIMIT_NPROC and disk quotas, asked only when it matters. */
+	if (provider->user_limit &&
+	    (npages > limit || region->npages > limit - npages) &&
+	    !capable(CAP_SYS_RESOURCE))
+		ret = -EDQUOT;
+	else
+		ret = set_user_pages(provider, region->uid,
+				     npages + region->npages);
+	mutex_unlock(&provider->regions_lock);
+	return ret;
+}
+
+static void uncharge_user(struct iopmem_region *region)
+{
+	struct iopmem_provider *provider = region->provider;
+
+	lockdep_assert_held(&provider->regions_lock);
+	set_user_pages(provider, region->uid,
+		       user_pages(provider, region->uid) - region->npages);
+}
+
+/*
+ * Nobody maps the region any more, or all its mappings have been zapped.
+ * Returns how many of its pages are still in use.
+ */
+static unsigned long take_memory(struct iopmem_region *region)
+{
+	struct iopmem_provider *provider = region->provider;
+	unsigned long busy = 0;
+
+	lockdep_assert_held(&provider->regions_lock);
 
 	mutex_lock(&region->lock);
 	if (region->vaddr) {
-		give_back(region);
+		busy = give_back(region);
 		region->vaddr = NULL;
-		list_del(&region->node);
-		region->provider->allocated -=
-			(u64)region->npages << PAGE_SHIFT;
+		iopmem_entry_del(&provider->regions, &region->entry);
+		provider->allocated -= (u64)region->npages << PAGE_SHIFT;
+		uncharge_user(region);
+		trace_iopmem_region_free(region, busy);
 	}
 	mutex_unlock(&region->lock);
+	return busy;
 }
 
 /**
@@ -232,15 +314,36 @@ int iopmem_region_flush(struct iopmem_region *region)
 	return ret;
 }
 
-/* With the provider not alive and all its mappings zapped. */
-void iopmem_region_revoke_all(struct iopmem_provider *provider)
+static struct iopmem_region *to_region(struct rb_node *node)
 {
-	struct iopmem_region *region, *next;
+	return rb_entry(node, struct iopmem_region, entry.node);
+}
+
+/**
+ * iopmem_region_revoke_all - take the memory of all regions
+ * @provider: not alive, and with all its mappings zapped
+ *
+ * Return: how many regions lost it.
+ */
+unsigned long iopmem_region_revoke_all(struct iopmem_provider *provider)
+{
+	unsigned long count, busy = 0;
+	struct rb_node *node, *next;
 
 	mutex_lock(&provider->regions_lock);
-	list_for_each_entry_safe(region, next, &provider->regions, node)
-		take_memory(region);
+	count = provider->regions.count;
+	for (node = rb_first(&provider->regions.root); node; node = next) {
+		next = rb_next(node);
+		busy += take_memory(to_region(node));
+	}
 	mutex_unlock(&provider->regions_lock);
+
+	/* Who that is, nobody knows: a page has no list of its users. */
+	if (busy)
+		pci_info(provider->pdev,
+			 "%lu pages are still in use by direct I/O, which their removal waits for\n",
+			 busy);
+	return count;
 }
 
 static void free_region(struct kref *ref)
@@ -274,6 +377,7 @@ EXPORT_SYMBOL_GPL(iopmem_region_put);
 static void log_exhausted(struct iopmem_provider *provider, u64 size)
 {
 	struct iopmem_region *region;
+	struct rb_node *node;
 	int named = 0;
 
 	if (!__ratelimit(&provider->exhausted_limit))
@@ -284,7 +388,9 @@ static void log_exhausted(struct iopmem_provider *provider, u64 size)
 		 "no free range of %llu KiB for %s[%d]; iopmem has given out %llu KiB:\n",
 		 size >> 10, current->comm, task_tgid_nr(current),
 		 provider->allocated >> 10);
-	list_for_each_entry(region, &provider->regions, node) {
+	for (node = rb_first(&provider->regions.root); node;
+	     node = rb_next(node)) {
+		region = to_region(node);
 		if (named++ == MAX_HOLDERS_NAMED) {
 			pci_warn(provider->pdev, "  and others\n");
 			break;
@@ -296,19 +402,43 @@ static void log_exhausted(struct iopmem_provider *provider, u64 size)
 	mutex_unlock(&provider->regions_lock);
 }
 
-/* With provider->gate, so that a revocation finds the region in the list. */
-static int allocate_memory(struct iopmem_region *region)
+static void log_refused(struct iopmem_provider *provider, kuid_t uid, u64 used,
+			u64 size)
+{
+	if (__ratelimit(&provider->refused_limit))
+		pci_warn(provider->pdev,
+			 "user %u is limited to %llu KiB and has %llu KiB: %llu KiB more refused to %s[%d]\n",
+			 from_kuid(&init_user_ns, uid),
+			 READ_ONCE(provider->user_limit) >> 10, used >> 10,
+			 size >> 10, current->comm, task_tgid_nr(current));
+}
+
+/*
+ * With provider->gate, so that a revocation finds the region in the list. If
+ * the error is -EDQUOT, *used says what the user has.
+ */
+static int allocate_memory(struct iopmem_region *region, u64 *used)
 {
 	struct iopmem_provider *provider = region->provider;
 	size_t size = region->npages << PAGE_SHIFT;
 	unsigned long i;
+	int ret;
 
 	if (!provider->alive)
 		return -ENODEV;
 
+	ret = charge_user(region, used);
+	if (ret)
+		return ret;
+
 	region->vaddr = pci_alloc_p2pmem(provider->pdev, size);
-	if (!region->vaddr)
+	if (!region->vaddr) {
+		mutex_lock(&provider->regions_lock);
+		uncharge_user(region);
+		mutex_unlock(&provider->regions_lock);
 		return -ENOMEM;
+	}
+	region->phys = page_to_phys(region_page(region, 0));
 
 	/*
 	 * The pool took one reference on the page map for the whole range, but
@@ -329,8 +459,9 @@ static int allocate_memory(struct iopmem_region *region)
 	}
 
 	mutex_lock(&provider->regions_lock);
-	list_add_tail(&region->node, &provider->regions);
+	iopmem_entry_add(&provider->regions, &region->entry);
 	provider->allocated += size;
+	trace_iopmem_region_alloc(region);
 	mutex_unlock(&provider->regions_lock);
 	return 0;
 }
@@ -342,12 +473,14 @@ static int allocate_memory(struct iopmem_region *region)
  * @zero: hand out no page that has not been zeroed
  *
  * Return: the region with one reference, ERR_PTR(-ENOMEM) when there is no
- * free range that long, ERR_PTR(-ENODEV) when the provider has been revoked.
+ * free range that long, ERR_PTR(-EDQUOT) when the user may not have that much
+ * more, ERR_PTR(-ENODEV) when the provider has been revoked.
  */
 struct iopmem_region *iopmem_region_alloc(struct iopmem_provider *provider,
 					  u64 size, bool zero)
 {
 	struct iopmem_region *region;
+	u64 used;
 	int ret;
 
 	if (size > provider->size) {
@@ -362,6 +495,8 @@ struct iopmem_region *iopmem_region_alloc(struct iopmem_provider *provider,
 	kref_init(&region->ref);
 	mutex_init(&region->lock);
 	region->npages = size >> PAGE_SHIFT;
+	region->since = ktime_get_boottime_seconds();
+	region->uid = current_uid();
 	region->pid = task_tgid_nr(current);
 	get_task_comm(region->comm, current);
 
@@ -377,7 +512,7 @@ struct iopmem_region *iopmem_region_alloc(struct iopmem_provider *provider,
 
 	region->provider = provider;
 	down_read(&provider->gate);
-	ret = allocate_memory(region);
+	ret = allocate_memory(region, &used);
 	up_read(&provider->gate);
 	if (ret)
 		goto err_zeroed;
@@ -389,6 +524,8 @@ err_zeroed:
 	kvfree(region->zeroed);
 	if (ret == -ENOMEM)
 		log_exhausted(provider, size);
+	else if (ret == -EDQUOT)
+		log_refused(provider, region->uid, used, size);
 err_free:
 	mutex_destroy(&region->lock);
 	kfree(region);
@@ -399,12 +536,16 @@ static void region_vm_open(struct vm_area_struct *vma)
 {
 	struct iopmem_region *region = vma->vm_private_data;
 
+	atomic_inc(&region->mappings);
 	kref_get(&region->ref);
 }
 
 static void region_vm_close(struct vm_area_struct *vma)
 {
-	iopmem_region_put(vma->vm_private_data);
+	struct iopmem_region *region = vma->vm_private_data;
+
+	atomic_dec(&region->mappings);
+	iopmem_region_put(region);
 }
 
 static vm_fault_t region_fault(struct vm_fault *vmf)
@@ -474,5 +615,6 @@ int iopmem_region_mmap(struct iopmem_region *region,
 	vma->vm_page_prot = pgprot_noncached(vma->vm_page_prot);
 	vma->vm_ops = &region_vm_ops;
 	vma->vm_private_data = region;
+	atomic_inc(&region->mappings);
 	return 0;
 }

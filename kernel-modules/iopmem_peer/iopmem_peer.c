@@ -18,6 +18,7 @@
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/pci-p2pdma.h>
+#include <linux/seq_file.h>
 #include <linux/sizes.h>
 #include <linux/slab.h>
 #include <rdma/peer_mem.h>
@@ -38,6 +39,8 @@
  * @offset: of the first page in @region
  * @writable: the mapping of @region was, when it was looked up
  * @core_context: the core's name for the range
+ * @addr: in the process that registers it
+ * @size: the same, in bytes
  * @foreign: the pages that are pinned one by one
  */
 struct iopmem_peer_range {
@@ -47,6 +50,8 @@ struct iopmem_peer_range {
 	u64 offset;
 	bool writable;
 	u64 core_context;
+	unsigned long addr;
+	size_t size;
 	struct sg_append_table foreign;
 };
 
@@ -59,6 +64,29 @@ static void revoke_range(struct iopmem_holder *holder)
 		container_of(holder, struct iopmem_peer_range, holder);
 
 	invalidate(reg_handle, range->core_context);
+}
+
+/* Not all of the RDMA stacks that we build against can tell whose MR it is. */
+static void show_mr(struct iopmem_peer_range *range, struct seq_file *s)
+{
+#ifdef PEER_MEM_QUERY
+	struct peer_memory_mr mr;
+
+	if (ib_peer_memory_query(reg_handle, range->core_context, &mr))
+		return;
+	seq_printf(s, " device=%s", mr.device);
+	if (mr.has_number)
+		seq_printf(s, " mr=%u", mr.number);
+#endif
+}
+
+static void show_range(struct iopmem_holder *holder, struct seq_file *s)
+{
+	struct iopmem_peer_range *range =
+		container_of(holder, struct iopmem_peer_range, holder);
+
+	seq_printf(s, " address=%#lx bytes=%zu", range->addr, range->size);
+	show_mr(range, s);
 }
 
 /* Finds the region if [first, end) lies in one mapping of one. */
@@ -124,6 +152,9 @@ static int iopmem_peer_acquire(unsigned long addr, size_t size,
 		goto err_module;
 	}
 	range->holder.revoke = revoke_range;
+	range->holder.show = show_range;
+	range->addr = addr;
+	range->size = size;
 
 	find_region(range, first, PAGE_ALIGN(end));
 	if (!range->region) {
@@ -237,6 +268,8 @@ static int pin_foreign_pages(struct iopmem_peer_range *range,
 							       GFP_KERNEL);
 		else
 			ret = -EFAULT;
+		if (!ret && !range->holder.phys)
+			WRITE_ONCE(range->holder.phys, page_to_phys(pages[0]));
 		if (ret)
 			unpin_user_pages(pages, pinned);
 		else if (fatal_signal_pending(current))
@@ -261,6 +294,14 @@ static int iopmem_peer_get_pages(unsigned long addr, size_t size, int write,
 
 	/* First, so that there is no moment when a pin cannot be revoked. */
 	range->core_context = core_context;
+	range->holder.length = len;
+	if (range->region) {
+		range->holder.kind = "mr";
+		range->holder.phys = iopmem_region_phys(range->region,
+							range->offset);
+	} else {
+		range->holder.kind = "pinned";
+	}
 	ret = iopmem_provider_hold(range->provider, &range->holder);
 	if (ret)
 		return ret;
