@@ -47,8 +47,8 @@ extern "C" {
  * Return: a file descriptor that is the caller's to close, with O_CLOEXEC set,
  * and read-only if @fd is. Or -1 and errno: EBADF; EINVAL (size 0, unknown
  * flags, @fd is not a /dev/iopmemN); EPERM (IOPMEM_ALLOC_NOZERO without
- * CAP_SYS_RAWIO); ENOMEM (no free range is large enough); EMFILE, ENFILE;
- * ENODEV.
+ * CAP_SYS_RAWIO); ENOMEM (no free range is large enough); EDQUOT (more than
+ * the device's limit for a user); EMFILE, ENFILE; ENODEV.
  */
 int iopmem_alloc(int fd, size_t size, unsigned int flags);
 

@@ -37,8 +37,9 @@
  *
  * Errors: EINVAL for a bad argument, EACCES for O_RDWR through a read-only
  * /dev/iopmemN, EPERM for IOPMEM_ALLOC_NOZERO without CAP_SYS_RAWIO, ENOMEM
- * when no free range is large enough, EINTR when killed while zeroing, ENODEV
- * when the device is gone.
+ * when no free range is large enough, EDQUOT when the user would have more of
+ * the device than its user_limit in sysfs says, EINTR when killed while
+ * zeroing, ENODEV when the device is gone.
  */
 struct iopmem_alloc {
 	__aligned_u64 size;

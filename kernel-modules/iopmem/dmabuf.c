@@ -12,16 +12,15 @@
  *
  * Locks: the core calls pin to vunmap with the reservation lock held, and
  * revocation takes it with none of ours held. provider->gate nests in it, and
- * region_dmabuf->lock. Only that one is taken to show who the importers are: an
- * importer may keep the reservation lock for as long as it keeps a revocation
- * waiting.
+ * provider->importers_lock. Only that one is taken to show who the importers
+ * are: an importer may keep the reservation lock for as long as it keeps a
+ * revocation waiting.
  */
 #include <linux/dma-buf.h>
 #include <linux/dma-mapping.h>
 #include <linux/dma-resv.h>
 #include <linux/fs.h>
 #include <linux/iosys-map.h>
-#include <linux/list.h>
 #include <linux/module.h>
 #include <linux/seq_file.h>
 #include <linux/sizes.h>
@@ -40,6 +39,9 @@ MODULE_PARM_DESC(pin_unrevocable,
 /* How often the log says that a revocation is waiting. */
 #define PATIENCE	(10 * HZ)
 
+/* It names so many of those that are waited for. */
+#define MAX_IMPORTERS_NAMED	8
+
 /**
  * struct region_dmabuf - what a dma-buf of ours is made of
  * @holder: makes the provider revoke us
@@ -51,8 +53,7 @@ MODULE_PARM_DESC(pin_unrevocable,
  * @users: pins, mappings and the kernel mapping, if there is one; changed
  *	with the reservation lock
  * @idle: woken when @users has become 0
- * @lock: protects @importers, and their counts and @users for who shows them
- * @importers: who is attached
+ * @kernel_mappings: of @users: 0 or 1
  * @waits_for_fences: a revocation does
  * @name: shown as exp_name; how a program finds the memory's PCI function
  */
@@ -64,24 +65,25 @@ struct region_dmabuf {
 	unsigned int pins;
 	unsigned int users;
 	wait_queue_head_t idle;
-	spinlock_t lock; /* protects importers */
-	struct list_head importers;
+	unsigned int kernel_mappings;
 	bool waits_for_fences;
 	char name[sizeof("iopmem 00000000:00:00.0")];
 };
 
 /**
  * struct importer - an attachment to a dma-buf of ours
- * @node: in the dma-buf's list
+ * @entry: in the provider's importers
+ * @buf: the dma-buf
  * @dev: the device, which stays for as long as it is attached
  * @pins: of the dma-buf's, those of this attachment; changed with the
- *	reservation lock and the dma-buf's
+ *	reservation lock and provider->importers_lock
  * @mappings: the same
  * @pid: of the process that attached it
  * @comm: the same
  */
 struct importer {
-	struct list_head node;
+	struct iopmem_entry entry;
+	struct region_dmabuf *buf;
 	struct device *dev;
 	unsigned int pins;
 	unsigned int mappings;
@@ -89,79 +91,87 @@ struct importer {
 	char comm[TASK_COMM_LEN];
 };
 
-/* @count: of the importer's pins or mappings, or NULL for the kernel mapping */
+/* Its pins, its mappings or the dma-buf's kernel mapping */
 static void add_user(struct region_dmabuf *buf, unsigned int *count)
 {
-	spin_lock(&buf->lock);
-	if (count)
-		++*count;
+	struct iopmem_provider *provider = buf->region->provider;
+
+	spin_lock(&provider->importers_lock);
+	WRITE_ONCE(*count, *count + 1);
+	spin_unlock(&provider->importers_lock);
 	WRITE_ONCE(buf->users, buf->users + 1);
-	spin_unlock(&buf->lock);
 }
 
 static void drop_user(struct region_dmabuf *buf, unsigned int *count)
 {
-	spin_lock(&buf->lock);
-	if (count)
-		--*count;
+	struct iopmem_provider *provider = buf->region->provider;
+
+	spin_lock(&provider->importers_lock);
+	WRITE_ONCE(*count, *count - 1);
+	spin_unlock(&provider->importers_lock);
 	WRITE_ONCE(buf->users, buf->users - 1);
-	spin_unlock(&buf->lock);
 	if (!buf->users)
 		wake_up_all(&buf->idle);
-}
-
-/* How many of the users are kernel mappings: 0 or 1. */
-static unsigned int kernel_mappings(struct region_dmabuf *buf)
-{
-	unsigned int count = buf->users;
-	struct importer *importer;
-
-	lockdep_assert_held(&buf->lock);
-	list_for_each_entry(importer, &buf->importers, node)
-		count -= importer->pins + importer->mappings;
-	return count;
 }
 
 static void show_dmabuf(struct iopmem_holder *holder, struct seq_file *s)
 {
 	struct region_dmabuf *buf =
 		container_of(holder, struct region_dmabuf, holder);
-	struct importer *importer;
 
-	spin_lock(&buf->lock);
-	seq_printf(s, " kernel_mappings=%u", kernel_mappings(buf));
+	seq_printf(s, " kernel_mappings=%u", READ_ONCE(buf->kernel_mappings));
 	if (READ_ONCE(buf->waits_for_fences))
 		seq_puts(s, " waits_for=fences");
-	list_for_each_entry(importer, &buf->importers, node) {
-		seq_putc(s, '\n');
-		iopmem_show_memory(s, buf->region->provider, "importer",
-				   holder->phys, holder->length);
-		iopmem_show_process(s, importer->pid, importer->comm);
-		seq_printf(s, " device=%s pins=%u mappings=%u",
-			   dev_name(importer->dev), importer->pins,
-			   importer->mappings);
-	}
-	spin_unlock(&buf->lock);
 }
 
-static void log_patience(struct region_dmabuf *buf)
+/**
+ * iopmem_dmabuf_show_importer - a line about an importer
+ * @entry: of provider->importers; the caller has their lock
+ * @s: the file
+ */
+void iopmem_dmabuf_show_importer(struct iopmem_entry *entry,
+				 struct seq_file *s)
+{
+	struct importer *importer =
+		container_of(entry, struct importer, entry);
+	struct region_dmabuf *buf = importer->buf;
+
+	iopmem_show_memory(s, buf->region->provider, "importer",
+			   buf->holder.phys, buf->holder.length);
+	iopmem_show_process(s, importer->pid, importer->comm);
+	seq_printf(s, " device=%s pins=%u mappings=%u\n",
+		   dev_name(importer->dev), importer->pins,
+		   importer->mappings);
+}
+
+/* Who a revocation waits for */
+static void log_importers(struct region_dmabuf *buf)
 {
 	struct iopmem_region *region = buf->region;
+	struct iopmem_provider *provider = region->provider;
 	struct importer *importer;
+	struct rb_node *node;
+	int named = 0;
 
-	spin_lock(&buf->lock);
-	pci_warn(region->provider->pdev,
+	pci_warn(provider->pdev,
 		 "revocation waits for importers of a dma-buf of %lu KiB, allocated by %s[%d]; kernel mappings: %u\n",
 		 region->npages << (PAGE_SHIFT - 10), region->comm,
-		 region->pid, kernel_mappings(buf));
-	list_for_each_entry(importer, &buf->importers, node)
-		if (importer->pins || importer->mappings)
-			pci_warn(region->provider->pdev,
-				 "  %s, attached by %s[%d]: %u pins, %u mappings\n",
-				 dev_name(importer->dev), importer->comm,
-				 importer->pid, importer->pins,
-				 importer->mappings);
-	spin_unlock(&buf->lock);
+		 region->pid, READ_ONCE(buf->kernel_mappings));
+
+	spin_lock(&provider->importers_lock);
+	for (node = rb_first(&provider->importers.root);
+	     node && named < MAX_IMPORTERS_NAMED; node = rb_next(node)) {
+		importer = rb_entry(node, struct importer, entry.node);
+		if (importer->buf != buf ||
+		    (!importer->pins && !importer->mappings))
+			continue;
+		pci_warn(provider->pdev,
+			 "  %s, attached by %s[%d]: %u pins, %u mappings\n",
+			 dev_name(importer->dev), importer->comm,
+			 importer->pid, importer->pins, importer->mappings);
+		named++;
+	}
+	spin_unlock(&provider->importers_lock);
 }
 
 static void revoke_dmabuf(struct iopmem_holder *holder)
@@ -189,7 +199,7 @@ static void wait_for_importers(struct iopmem_holder *holder)
 	WRITE_ONCE(buf->waits_for_fences, false);
 	while (!wait_event_timeout(buf->idle, !READ_ONCE(buf->users),
 				   PATIENCE))
-		log_patience(buf);
+		log_importers(buf);
 	/* The last of them woke us with the lock held. */
 	dma_resv_lock(resv, NULL);
 	dma_resv_unlock(resv);
@@ -199,6 +209,7 @@ static int region_dmabuf_attach(struct dma_buf *dmabuf,
 				struct dma_buf_attachment *attach)
 {
 	struct region_dmabuf *buf = dmabuf->priv;
+	struct iopmem_provider *provider = buf->region->provider;
 	struct importer *importer;
 
 	if (READ_ONCE(buf->revoked))
@@ -208,14 +219,15 @@ static int region_dmabuf_attach(struct dma_buf *dmabuf,
 	if (!importer)
 		return -ENOMEM;
 
+	importer->buf = buf;
 	importer->dev = attach->dev;
 	importer->pid = task_tgid_nr(current);
 	get_task_comm(importer->comm, current);
 	attach->priv = importer;
 
-	spin_lock(&buf->lock);
-	list_add_tail(&importer->node, &buf->importers);
-	spin_unlock(&buf->lock);
+	spin_lock(&provider->importers_lock);
+	iopmem_entry_add(&provider->importers, &importer->entry);
+	spin_unlock(&provider->importers_lock);
 	return 0;
 }
 
@@ -223,11 +235,12 @@ static void region_dmabuf_detach(struct dma_buf *dmabuf,
 				 struct dma_buf_attachment *attach)
 {
 	struct region_dmabuf *buf = dmabuf->priv;
+	struct iopmem_provider *provider = buf->region->provider;
 	struct importer *importer = attach->priv;
 
-	spin_lock(&buf->lock);
-	list_del(&importer->node);
-	spin_unlock(&buf->lock);
+	spin_lock(&provider->importers_lock);
+	iopmem_entry_del(&provider->importers, &importer->entry);
+	spin_unlock(&provider->importers_lock);
 	kfree(importer);
 }
 
@@ -394,13 +407,15 @@ static int region_dmabuf_vmap(struct dma_buf *dmabuf, struct iosys_map *map)
 
 	iosys_map_set_vaddr_iomem(map,
 				  (void __iomem __force *)buf->region->vaddr);
-	add_user(buf, NULL);
+	add_user(buf, &buf->kernel_mappings);
 	return 0;
 }
 
 static void region_dmabuf_vunmap(struct dma_buf *dmabuf, struct iosys_map *map)
 {
-	drop_user(dmabuf->priv, NULL);
+	struct region_dmabuf *buf = dmabuf->priv;
+
+	drop_user(buf, &buf->kernel_mappings);
 }
 
 /* The memory is not cached: there is nothing to do before the CPU reads. */
@@ -490,8 +505,6 @@ struct dma_buf *iopmem_dmabuf_export(struct iopmem_region *region, int flags)
 	buf->holder.length = (u64)region->npages << PAGE_SHIFT;
 	buf->region = region;
 	init_waitqueue_head(&buf->idle);
-	spin_lock_init(&buf->lock);
-	INIT_LIST_HEAD(&buf->importers);
 	snprintf(buf->name, sizeof(buf->name), "iopmem %s",
 		 pci_name(region->provider->pdev));
 

@@ -156,6 +156,7 @@ enum part {
 	PROVIDER,
 	REGIONS,
 	HOLDERS,
+	IMPORTERS,
 };
 
 /**
@@ -163,7 +164,7 @@ enum part {
  * @provider: referenced from start to stop; NULL if it is to be looked up
  * @provider_serial: its number
  * @part: of its lines
- * @serial: of the region or holder
+ * @serial: of the region, holder or importer
  */
 struct place {
 	struct iopmem_provider *provider;
@@ -246,6 +247,22 @@ static int show_holder(struct seq_file *s, struct place *place)
 	return ret;
 }
 
+static int show_importer(struct seq_file *s, struct place *place)
+{
+	struct iopmem_provider *provider = place->provider;
+	struct iopmem_entry *entry;
+	int ret = SEQ_SKIP;
+
+	spin_lock(&provider->importers_lock);
+	entry = iopmem_entry_from(&provider->importers, place->serial);
+	if (entry && entry->serial == place->serial) {
+		iopmem_dmabuf_show_importer(entry, s);
+		ret = 0;
+	}
+	spin_unlock(&provider->importers_lock);
+	return ret;
+}
+
 static int holders_show(struct seq_file *s, void *v)
 {
 	struct place *place = v;
@@ -257,6 +274,8 @@ static int holders_show(struct seq_file *s, void *v)
 		return show_region(s, place);
 	case HOLDERS:
 		return show_holder(s, place);
+	case IMPORTERS:
+		return show_importer(s, place);
 	}
 	return SEQ_SKIP;
 }
@@ -284,6 +303,19 @@ static bool find_holder(struct place *place)
 	if (entry)
 		place->serial = entry->serial;
 	spin_unlock(&provider->holders_lock);
+	return entry;
+}
+
+static bool find_importer(struct place *place)
+{
+	struct iopmem_provider *provider = place->provider;
+	struct iopmem_entry *entry;
+
+	spin_lock(&provider->importers_lock);
+	entry = iopmem_entry_from(&provider->importers, place->serial);
+	if (entry)
+		place->serial = entry->serial;
+	spin_unlock(&provider->importers_lock);
 	return entry;
 }
 
@@ -320,6 +352,12 @@ static struct place *settle(struct place *place)
 			fallthrough;
 		case HOLDERS:
 			if (find_holder(place))
+				return place;
+			place->part = IMPORTERS;
+			place->serial = 0;
+			fallthrough;
+		case IMPORTERS:
+			if (find_importer(place))
 				return place;
 		}
 

@@ -12,15 +12,15 @@
  * Lock order (outermost first)
  *	mmap_lock -> dma_resv -> provider->gate (read) ->
  *	provider->regions_lock -> region->lock
- *	providers_lock and provider->holders_lock nest in none of these.
- *	Nothing nests in providers_lock. In holders_lock only what a holder's
- *	show() takes does: region_dmabuf->lock, which nests in dma_resv as
- *	well, or the RDMA core's lock on the MRs of a peer memory client, both
- *	spinlocks in which nothing nests. Revocation takes no mmap_lock, and
- *	calls holders with no lock held. No user memory is touched under any
- *	of them.
- *	Who reads holders in debugfs takes regions_lock or holders_lock, for a
- *	line at a time: never what a revocation holds while it waits.
+ *	dma_resv -> provider->importers_lock
+ *	providers_lock and provider->holders_lock nest in none of these, and
+ *	nothing nests in providers_lock and importers_lock. In holders_lock
+ *	only what a holder's show() takes does: the RDMA core's spinlock on the
+ *	MRs of a peer memory client. Revocation takes no mmap_lock, and calls
+ *	holders with no lock held. No user memory is touched under any of them.
+ *	Who reads holders in debugfs takes one of providers_lock, regions_lock,
+ *	holders_lock and importers_lock at a time, for a line each: nothing
+ *	that is held while a revocation waits for somebody.
  */
 #ifndef _IOPMEM_INTERNAL_H
 #define _IOPMEM_INTERNAL_H
@@ -74,6 +74,8 @@ struct iopmem_entries {
  * @holders_lock: protects @holders and the state of each
  * @holders: those who must be revoked, or are being
  * @revoke_wait: woken when a holder's revoke() has returned
+ * @importers_lock: protects @importers and what each of them counts
+ * @importers: attachments to dma-bufs
  * @regions_lock: protects @regions, @allocated, @users and @user_limit
  * @regions: regions that own memory
  * @allocated: bytes in @regions
@@ -99,6 +101,9 @@ struct iopmem_provider {
 	spinlock_t holders_lock; /* protects holders */
 	struct iopmem_entries holders;
 	wait_queue_head_t revoke_wait;
+
+	spinlock_t importers_lock; /* protects importers */
+	struct iopmem_entries importers;
 
 	struct mutex regions_lock; /* protects the next four */
 	struct iopmem_entries regions;
@@ -201,6 +206,8 @@ void iopmem_holders_init(void);
 void iopmem_holders_exit(void);
 
 /* dmabuf.c */
+void iopmem_dmabuf_show_importer(struct iopmem_entry *entry,
+				 struct seq_file *s);
 struct dma_buf *iopmem_dmabuf_export(struct iopmem_region *region, int flags);
 
 /* chardev.c */

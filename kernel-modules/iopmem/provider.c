@@ -76,6 +76,7 @@ static struct iopmem_provider *create_provider(struct pci_dev *pdev)
 	provider->alive = true;
 	spin_lock_init(&provider->holders_lock);
 	init_waitqueue_head(&provider->revoke_wait);
+	spin_lock_init(&provider->importers_lock);
 	mutex_init(&provider->regions_lock);
 	xa_init(&provider->users);
 	ratelimit_state_init(&provider->exhausted_limit,
@@ -226,6 +227,7 @@ static void release_provider(struct kref *ref)
 	mutex_unlock(&providers_lock);
 
 	WARN_ON(provider->holders.count);
+	WARN_ON(provider->importers.count);
 	WARN_ON(provider->regions.count);
 	WARN_ON(!xa_empty(&provider->users));
 	iput(provider->inode);

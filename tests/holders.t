@@ -1,0 +1,14 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
+#
+# How much of a device's memory a user gets, who holds it as debugfs tells it,
+# and what tracepoints tell of its life.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. tests/tap.sh
+
+for kernel in patched debug; do
+	tap_run "$kernel" ./lab run --kernel "$kernel" --timeout 1800 -- \
+		tests/guest/holders.sh
+done
+tap_done
