@@ -724,8 +724,13 @@ static void waiting(int fd, const char *gone)
 	ok(!wait_for(pid), "it ends when that importer lets go");
 	all = parse(read_file(fd, PAGE));
 	l = only(&all, "provider");
-	check(l && says(l, "state", "revoked") && all.count == 1,
+	check(l && says(l, "state", "revoked") && !how_many(&all, "region") &&
+	      !how_many(&all, "mr") && !how_many(&all, "dma-buf"),
 	      "then nothing is held", l);
+	l = only(&all, "importer");
+	check(l && number(l, "length") == 2 * LEN && !number(l, "pins") &&
+	      !number(l, "mappings"),
+	      "who is still attached has nothing of it", l);
 	free(all.line);
 	ibv_dereg_mr(mr);
 	munmap(p, PAGE);

@@ -150,7 +150,8 @@ tracepoints()
 
 	echo >$tracing/trace
 	as-user holders trace $file "$bar" "${bar0##*/}" \
-		"echo >/tmp/unbind-now; while [ -e /tmp/unbind-now ]; do sleep 0.1; done" &
+		"echo >/tmp/unbind-now; while [ -e /tmp/unbind-now ]; do sleep 0.1; done" \
+		>/tmp/trace.log &
 	while [[ ! -e /tmp/unbind-now ]]; do sleep 0.1; done
 	unbind "$bar0"
 	rm /tmp/unbind-now
