@@ -487,7 +487,7 @@ static void many(int fd, int n)
 /* ---- load */
 
 static atomic_bool stop;
-static atomic_ulong turns, readings, lines_read, bad_readings, surprises;
+static atomic_ulong turns, readings, mrs_read, bad_readings, surprises;
 static struct ibv_pd *load_pd;
 
 static void *load_mrs(void *unused)
@@ -575,7 +575,7 @@ static void *load_reader(void *arg)
 		struct lines all = parse(read_file(fd, 512));
 
 		readings++;
-		lines_read += all.count;
+		mrs_read += how_many(&all, "mr");
 		if (!sound(&all))
 			bad_readings++;
 		free(all.line);
@@ -605,10 +605,10 @@ static void load(int *fds)
 	stop = true;
 	for (int i = 0; i < WORKERS; i++)
 		pthread_join(threads[i], NULL);
-	printf("# %lu MRs, %lu readings of %lu lines\n", turns, readings,
-	       lines_read);
+	printf("# %lu MRs, %lu readings, MRs seen in them: %lu\n", turns, readings,
+	       mrs_read);
 	ok(turns && readings, "MRs came and went while the file was read");
-	ok(lines_read > readings, "and were seen in it");
+	ok(mrs_read, "and were seen in it");
 	ok(!bad_readings, "every line was sound");
 	ok(!surprises, "nothing but the device's leaving was in the way");
 }
