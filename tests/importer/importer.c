@@ -8,12 +8,10 @@
  * importers' memory by way of that buffer, and the DMA addresses that the
  * exporters gave are all that the device knows.
  */
-#include <linux/delay.h>
 #include <linux/dma-buf.h>
 #include <linux/dma-mapping.h>
 #include <linux/dma-resv.h>
 #include <linux/fs.h>
-#include <linux/iopoll.h>
 #include <linux/iosys-map.h>
 #include <linux/miscdevice.h>
 #include <linux/module.h>
@@ -24,20 +22,8 @@
 #include <linux/uaccess.h>
 #include <linux/workqueue.h>
 
+#include "edu.h"
 #include "importer.h"
-
-#define EDU_DMA_SOURCE		0x80
-#define EDU_DMA_DESTINATION	0x88
-#define EDU_DMA_COUNT		0x90
-#define EDU_DMA_COMMAND		0x98
-#define EDU_DMA_START		BIT(0)
-#define EDU_DMA_FROM_BUFFER	BIT(1)
-
-/* Where edu's DMA engine sees its own buffer. */
-#define EDU_BUFFER		0x40000
-
-/* Each takes 100 ms in QEMU, whatever its length; a busy host adds to that. */
-#define EDU_TIMEOUT_US		(30 * USEC_PER_SEC)
 
 /**
  * struct importer - an open file
@@ -367,32 +353,6 @@ static int importer_vunmap(struct importer *importer)
 	return 0;
 }
 
-/* Wait until edu has copied between its buffer and a DMA address. */
-static int edu_transfer(dma_addr_t address, u32 at, u32 length, bool to_edu)
-{
-	u64 command = EDU_DMA_START;
-	u32 status;
-	int ret;
-
-	if (to_edu) {
-		writeq(address, edu_registers + EDU_DMA_SOURCE);
-		writeq(EDU_BUFFER + at, edu_registers + EDU_DMA_DESTINATION);
-	} else {
-		command |= EDU_DMA_FROM_BUFFER;
-		writeq(EDU_BUFFER + at, edu_registers + EDU_DMA_SOURCE);
-		writeq(address, edu_registers + EDU_DMA_DESTINATION);
-	}
-	writeq(length, edu_registers + EDU_DMA_COUNT);
-	writeq(command, edu_registers + EDU_DMA_COMMAND);
-
-	ret = readl_poll_timeout(edu_registers + EDU_DMA_COMMAND, status,
-				 !(status & EDU_DMA_START), 1000,
-				 EDU_TIMEOUT_US);
-	if (ret)
-		pci_err(edu, "DMA does not end\n");
-	return ret;
-}
-
 /* The segment that an offset into the mapping is in, and what remains. */
 static struct scatterlist *segment_at(struct sg_table *sgt, u64 *offset)
 {
@@ -433,7 +393,8 @@ static int importer_dma(struct importer *importer,
 			return -EINVAL;
 		length = min(arg->length - done, sg_dma_len(sg) - (u32)offset);
 		mutex_lock(&dma_lock);
-		ret = edu_transfer(sg_dma_address(sg) + offset, done, length,
+		ret = edu_transfer(edu, edu_registers,
+				   sg_dma_address(sg) + offset, done, length,
 				   to_edu);
 		mutex_unlock(&dma_lock);
 		if (ret)
@@ -628,23 +589,11 @@ static struct miscdevice importer_misc = {
 
 static int edu_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 {
-	void __iomem *registers;
-	int ret;
+	void __iomem *registers = edu_enable(pdev);
+	int ret = 0;
 
-	ret = pcim_enable_device(pdev);
-	if (ret)
-		return ret;
-	ret = pcim_request_region(pdev, 0, KBUILD_MODNAME);
-	if (ret)
-		return ret;
-	registers = pcim_iomap(pdev, 0, 0);
-	if (!registers)
-		return -ENOMEM;
-	ret = dma_set_mask_and_coherent(&pdev->dev, DMA_BIT_MASK(64));
-	if (ret)
-		return ret;
-	dma_set_max_seg_size(&pdev->dev, UINT_MAX);
-	pci_set_master(pdev);
+	if (IS_ERR(registers))
+		return PTR_ERR(registers);
 
 	down_write(&edu_sem);
 	if (edu) {
