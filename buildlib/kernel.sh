@@ -294,10 +294,12 @@ make_modules()
 build_modules()
 {
 	local kernel=$1 input folders=(kernel-modules/iopmem tests/importer)
-	[[ $kernel == vanilla ]] || folders+=(kernel-modules/iopmem_peer)
+	[[ $kernel == vanilla ]] || folders+=(kernel-modules/iopmem_peer
+		tests/kernel/edu_hca tests/kernel/peer_client)
 	build_kernel "$kernel"
 	input=$(digest "$ROOT/kernel-modules" "$ROOT/kernel-headers" \
-		"$ROOT/tests/importer" "$BUILD/stamp/$kernel")
+		"$ROOT/tests/importer" "$ROOT/tests/kernel" \
+		"$BUILD/stamp/$kernel")
 	up_to_date "modules-$kernel" "$input" && return
 	step "modules-$kernel" "modules for the $kernel kernel" \
 		make_modules "$kernel" "${folders[@]}"

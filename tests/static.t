@@ -53,7 +53,8 @@ module()
 while read -r patch; do
 	checkpatch "$patch" "$PWD/kernel-patches/linux-6.12/$patch"
 done < <(grep -v -e '^#' -e '^$' kernel-patches/linux-6.12/series)
-for file in kernel-modules/*/*.[ch] tests/importer/*.[ch]; do
+for file in kernel-modules/*/*.[ch] tests/importer/*.[ch] tests/kernel/*.h \
+	    tests/kernel/*/*.[ch]; do
 	options=()
 	# Tracepoints are laid out as structures, not as the calls they are.
 	[[ $file != */trace.h ]] ||
@@ -65,8 +66,10 @@ for kernel in vanilla patched; do
 	mkdir "$tmp/$kernel"
 	touch "$tmp/$kernel/symvers"
 	module $kernel kernel-modules/iopmem
-	[[ $kernel == vanilla ]] ||
-		module $kernel kernel-modules/iopmem_peer
 	module $kernel tests/importer
+	[[ $kernel == vanilla ]] && continue
+	module $kernel kernel-modules/iopmem_peer
+	module $kernel tests/kernel/edu_hca
+	module $kernel tests/kernel/peer_client
 done
 tap_done
