@@ -1,0 +1,14 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
+#
+# The bugs that earlier stacks with peer memory had in the field, each by its
+# name, with clients that are made to meet them.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. tests/tap.sh
+
+for kernel in patched debug; do
+	tap_run "$kernel" ./lab run --kernel $kernel --timeout 1800 -- \
+		tests/guest/field_bugs.sh
+done
+tap_done
