@@ -23,6 +23,16 @@ user()
 	tap_run "$name" as-user timeout 600 "$@"
 }
 
+# here NAME CMD...: tap_ok in this shell, for what concerns its variables and
+# processes
+here()
+{
+	local name=$1 status=0
+	shift
+	"$@" || status=$?
+	tap_result $status "$name"
+}
+
 # both PROGRAM: on each device
 both()
 {
@@ -150,9 +160,9 @@ ctrl_c()
 	[[ $finished == 0 ]] || sed 's/^/# /' "$tmp/client" "$tmp/server"
 	tap_is "Ctrl-C under traffic: they leave no memory and no MR" $left 0
 	start_perftest -n 5
-	tap_ok "Ctrl-C under traffic: then it runs as ever" \
-		bash -c "$(declare -f ends_soon); ends_soon $client $server"
-	tap_ok "Ctrl-C under traffic: and succeeds" wait $client $server
+	here "Ctrl-C under traffic: then it runs as ever" \
+		ends_soon $client $server
+	here "Ctrl-C under traffic: and succeeds" wait $client $server
 }
 
 # ---- rmmod
@@ -188,15 +198,15 @@ use_after_free_at_rmmod()
 	local pid start
 	both field_rmmod
 
-	tap_ok "rmmod: a process has an MR, the client holds its module" \
+	here "rmmod: a process has an MR, the client holds its module" \
 		hold PIN 0
 	refused_rmmod
 	let_go
-	tap_ok "rmmod: it can deregister" wait $holder
+	here "rmmod: it can deregister" wait $holder
 	tap_ok "rmmod: then the module goes" rmmod peer_client
 	load_clients
 
-	tap_ok "rmmod: a process has an MR, the client does not hold its module" \
+	here "rmmod: a process has an MR, the client does not hold its module" \
 		hold WAIT 0
 	log_from_here
 	rmmod peer_client &
@@ -206,20 +216,20 @@ use_after_free_at_rmmod()
 	tap_ok "rmmod: the log says for what" \
 		logged "client peer_client0 cannot leave before the MRs on its memory do"
 	let_go
-	tap_ok "rmmod: the MR goes" wait $holder
-	tap_ok "rmmod: then the module does" wait $pid
+	here "rmmod: the MR goes" wait $holder
+	here "rmmod: then the module does" wait $pid
 	load_clients
 
 	# The client has given up its module, and is not out of it yet.
-	tap_ok "rmmod: a process has an MR, the client takes its time in release" \
+	here "rmmod: a process has an MR, the client takes its time in release" \
 		hold PIN 3000
 	let_go
 	sleep 0.5
 	start=$(date +%s%N)
 	rmmod peer_client &
 	pid=$!
-	tap_ok "rmmod: its release comes back" wait $holder
-	tap_ok "rmmod: the module goes" wait $pid
+	here "rmmod: its release comes back" wait $holder
+	here "rmmod: the module goes" wait $pid
 	tap_ok "rmmod: not before release has returned" \
 		test $((($(date +%s%N) - start) / 1000000)) -ge 1000
 	load_clients
