@@ -12,7 +12,6 @@
 #include <unistd.h>
 
 #include <infiniband/iopmem.h>
-#include <rdma/ib_user_verbs.h>
 
 #include "access_names.h"
 #include "doors.h"
@@ -203,26 +202,10 @@ static void read_only(const char *path)
 }
 
 /* By the kernel itself, which any program may ask: 0 or an errno. */
-static int ask_kernel_to_rereg(struct ibv_mr *mr, uint32_t flags)
+static int ask_kernel(struct ibv_mr *mr, uint32_t flags)
 {
-	struct ib_uverbs_rereg_mr_resp resp;
-	struct {
-		struct ib_uverbs_cmd_hdr hdr;
-		struct ib_uverbs_rereg_mr cmd;
-	} request = {
-		.hdr.command = IB_USER_VERBS_CMD_REREG_MR,
-		.hdr.in_words = sizeof(request) / 4,
-		.hdr.out_words = sizeof(resp) / 4,
-		.cmd.response = (uintptr_t)&resp,
-		.cmd.mr_handle = mr->handle,
-		.cmd.flags = flags,
-		.cmd.length = SIZE,
-		.cmd.pd_handle = pd->handle,
-		.cmd.access_flags = LOCAL_WRITE | REMOTE_WRITE,
-	};
-
-	return write(pd->context->cmd_fd, &request, sizeof(request)) ==
-	       sizeof(request) ? 0 : errno;
+	return ask_kernel_to_rereg(mr, flags, pd, NULL, SIZE,
+				   LOCAL_WRITE | REMOTE_WRITE);
 }
 
 static void rereg(void)
@@ -239,9 +222,9 @@ static void rereg(void)
 	/* libibverbs knows an MR on a dma-buf and does not ask the kernel. */
 	fails(ret, door_maps() ? EOPNOTSUPP : EINVAL, "ibv_rereg_mr");
 	if (!door_maps()) {
-		ok(ask_kernel_to_rereg(mr, IBV_REREG_MR_CHANGE_ACCESS) ==
-		   EOPNOTSUPP, "the kernel does not change its access either");
-		ok(ask_kernel_to_rereg(mr, IBV_REREG_MR_CHANGE_TRANSLATION) ==
+		ok(ask_kernel(mr, IBV_REREG_MR_CHANGE_ACCESS) == EOPNOTSUPP,
+		   "the kernel does not change its access either");
+		ok(ask_kernel(mr, IBV_REREG_MR_CHANGE_TRANSLATION) ==
 		   EOPNOTSUPP, "nor its memory");
 	}
 	ok(peer_write(&peer, NULL, mr->rkey, SIZE, 6) ==

@@ -16,4 +16,11 @@ struct ibv_pd *alloc_pd_on(const char *name);
 /* Undoes it, for those who look for leaks. */
 void close_rdma_device(struct ibv_pd *pd);
 
+/*
+ * ibv_rereg_mr() for providers that do not have it: 0 or an errno. @flags are
+ * IBV_REREG_MR_*.
+ */
+int ask_kernel_to_rereg(struct ibv_mr *mr, uint32_t flags, struct ibv_pd *pd,
+			void *p, size_t len, int access);
+
 #endif /* TESTS_VERBS_H */
