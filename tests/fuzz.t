@@ -1,0 +1,16 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
+#
+# Random calls in random order, by several threads, while the memory comes and
+# goes. Each program prints the command line that does the same again:
+#	./lab run [--kernel debug] -- tests/guest/fuzz.sh SEED
+# runs all that the suite does with one seed.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. tests/tap.sh
+
+for kernel in patched debug; do
+	tap_run "$kernel" ./lab run --kernel "$kernel" --timeout 7200 -- \
+		tests/guest/fuzz.sh
+done
+tap_done
