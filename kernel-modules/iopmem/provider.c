@@ -503,10 +503,17 @@ static int provider_notify(struct notifier_block *nb, unsigned long action,
 	switch (action) {
 	case BUS_NOTIFY_UNBIND_DRIVER:
 		/* Before the driver's remove(). */
+	case BUS_NOTIFY_DRIVER_NOT_BOUND:
+		/*
+		 * Its probe() has failed, but may have registered memory
+		 * before, which others may have pinned since.
+		 */
 		provider_unbind(pdev);
 		break;
 	case BUS_NOTIFY_UNBOUND_DRIVER:
 		/* After the release of its devres, the pages among it. */
+	case BUS_NOTIFY_BIND_DRIVER:
+		/* Of a driver that failed, only the next attempt tells. */
 		provider_unbound(pdev);
 		break;
 	}
