@@ -5,6 +5,7 @@
 import argparse
 import ctypes
 import fcntl
+import hashlib
 import json
 import os
 import re
@@ -347,8 +348,9 @@ class Guest:
 			"LAB_OUT": self.out,
 			"LAB_MODULES": modules,
 		}
-		if "LAB_LONG" in os.environ:
-			exports["LAB_LONG"] = os.environ["LAB_LONG"]
+		for name in ("LAB_LONG", "LAB_SEED"):
+			if name in os.environ:
+				exports[name] = os.environ[name]
 		values = {
 			"lab_root": ROOT,
 			"lab_path": f"{BUILD}/perftest/bin:{BUILD}/user/tests",
@@ -411,7 +413,9 @@ class Guest:
 	def agent(self, sock, qmp_sock):
 		qmp = Qmp(qmp_sock)
 		calls = {"address": self.address, "find": self.find,
-			 "count": self.count, "device_del": self.device_del,
+			 "count": self.count, "digest": self.digest,
+			 "throttle": self.throttle,
+			 "device_del": self.device_del,
 			 "device_add": self.device_add, "drained": self.drained}
 		with sock.makefile("rwb", buffering=0) as stream:
 			for line in stream:
@@ -489,6 +493,48 @@ class Guest:
 					total += data.count(value)
 					start += len(data)
 		return total + (size if value == 0 else 0)
+
+	def digest(self, qmp, name):
+		"""A digest of a BAR; of an nvme's CMB the first 16 MiB."""
+		path = os.path.join(self.folder, name + ".bar")
+		if name in self.memories:
+			path = self.backing(name)
+		else:
+			start = self.prefetchable(qmp, name)
+			qmp.command("pmemsave", {"val": start, "size": 16 << 20,
+						 "filename": path})
+		with open(path, "rb") as f:
+			value = hashlib.sha256()
+			while data := f.read(1 << 24):
+				value.update(data)
+			return value.hexdigest()
+
+	def prefetchable(self, qmp, name):
+		"""Where a device's prefetchable BAR is in the guest's memory."""
+		def regions(devices):
+			for d in devices:
+				if d["qdev_id"] == name:
+					return d["regions"]
+				below = d.get("pci_bridge", {}).get("devices")
+				found = regions(below or [])
+				if found:
+					return found
+			return []
+
+		for bus in qmp.command("query-pci"):
+			for region in regions(bus["devices"]):
+				if region.get("prefetch"):
+					return region["address"]
+		raise RuntimeError(f"{name} has no prefetchable BAR")
+
+	def throttle(self, qmp, name, rate):
+		"""So many requests a second at most; 0: as many as there are."""
+		self.device(name)
+		limits = ("bps", "bps_rd", "bps_wr", "iops_rd", "iops_wr")
+		qmp.command("block_set_io_throttle",
+			    {"id": name, "iops": int(rate),
+			     **{limit: 0 for limit in limits}})
+		return ""
 
 	def device_del(self, qmp, name):
 		self.device(name)
