@@ -31,6 +31,8 @@ tap_ok "an unknown device is an error" bash -c '! lab-host address bar7'
 tap_ok "an unknown request is an error" bash -c '! lab-host reboot'
 
 echo 1 >"$bar0/enable"
+digest=$(lab-host digest bar0)
+tap_is "a digest is always the same" "$(lab-host digest bar0)" "$digest"
 /usr/bin/python3 - "$bar0/resource2" "$LAB_OUT/needle" <<'END'
 import mmap, os, sys
 needle = bytes(range(1, 256)) * 16
@@ -43,6 +45,8 @@ tap_is "bytes in the BAR are found in its file" \
 	"$(lab-host find bar0 needle)" $((0x12344))
 tap_is "and by the file's full name" \
 	"$(lab-host find bar0 "$LAB_OUT/needle")" $((0x12344))
+tap_ok "its digest has changed" \
+	bash -c "[[ \$(lab-host digest bar0) != $digest ]]"
 tap_ok "and not in the other" bash -c '! lab-host find bar1 needle'
 tap_is "16 bytes of it are 0x7f" "$(lab-host count bar0 0x7f)" 16
 tap_is "all others are 0" "$(lab-host count bar0 0)" $((0x4000000 - 16 * 255))
