@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 #
-# ./lab bench [messages|reg] [--boots N]: what messages and
-# registrations cost, in guests whose clock counts instructions. Tables on
+# ./lab bench [messages|reg|revoke] [--boots N]: what messages, registrations and
+# the revocation of MRs cost, in guests whose clock counts instructions. Tables on
 # stdout; JSON with every value and plots in build/bench/.
 # shellcheck disable=SC2154 # kernel_make comes from kernel.sh
 set -euo pipefail
@@ -22,18 +22,18 @@ boots=5
 whats=()
 while (($#)); do
 	case $1 in
-	messages | reg) whats+=("$1") ;;
+	messages | reg | revoke) whats+=("$1") ;;
 	--boots)
 		boots=${2:-}
 		[[ $boots =~ ^[1-9][0-9]*$ ]] ||
 			usage_error "bench: --boots takes a number"
 		shift
 		;;
-	*) usage_error "bench: messages, reg or --boots N, not $1" ;;
+	*) usage_error "bench: messages, reg, revoke or --boots N, not $1" ;;
 	esac
 	shift
 done
-((${#whats[@]})) || whats=(messages reg)
+((${#whats[@]})) || whats=(messages reg revoke)
 
 make_copy_cost()
 {
@@ -60,7 +60,7 @@ if [[ ${whats[*]} == *messages* ]]; then
 	./lab build vanilla
 	step copy_cost "copy_cost.ko" make_copy_cost
 fi
-[[ ${whats[*]} != *reg* ]] || ./lab build rdma-core
+[[ ${whats[*]} == messages ]] || ./lab build rdma-core
 
 for what in "${whats[@]}"; do
 	rm -rf "build/bench/raw-$what"
@@ -70,9 +70,11 @@ for what in "${whats[@]}"; do
 			if [[ $what == messages ]]; then
 				boot "$what" vanilla "$cpu" "$n"
 				boot "$what" patched "$cpu" "$n"
-			else
+			elif [[ $what == reg ]]; then
 				boot "$what" patched "$cpu" "$n" \
 					--bar-size 65536 --memory 6144
+			else
+				boot "$what" patched "$cpu" "$n"
 			fi
 		done
 	done

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 """
-bench_report.py messages|reg: what the boots of ./lab bench printed
+bench_report.py messages|reg|revoke: what the boots of ./lab bench printed
 (build/bench/raw-WHAT/KERNEL.CPU.BOOT) as a table on stdout, as
 build/bench/WHAT.json with every value, and as a plot, build/bench/WHAT.svg.
 """
@@ -257,6 +257,55 @@ def reg(boots):
 	return summary
 
 
+# ---- revocation
+
+def revoke(boots):
+	count = len(boots) // len(models(boots))
+	summary = []
+	bars = []
+	rows = []
+	slopes = []
+	names = {"peer": "peer memory", "dmabuf": "dma-buf"}
+	for cpu in models(boots):
+		for kind, name in names.items():
+			for load in ("idle", "traffic"):
+				times = {n: Figure(boots, "patched", cpu,
+						   f"revoke {kind} {load} x{n}")
+					 for n in (0, 1, 10, 100, 1000, 10000)}
+				none = times[0].median
+				for n, f in times.items():
+					more = f.median - none
+					rows.append([
+						cpu, name, load, str(n),
+						micro(f.median), micro(f.spread),
+						micro(more / n) if n else "-"])
+					summary.append({
+						"cpu": cpu, "kind": kind,
+						"load": load, "mrs": n,
+						"ns": f.median,
+						"spread": f.spread})
+					bars.append((f"{name}, {load}, {n} MRs "
+						     f"(-cpu {cpu})",
+						     [("unbind", f.median)]))
+				# what each MR takes among few, and among many
+				few = (times[1000].median - times[100].median) / 900
+				many = (times[10000].median -
+					times[1000].median) / 9000
+				slopes.append([cpu, name, load, micro(few),
+					       micro(many),
+					       f"{many / few:.2f}"])
+	table("Unbinding with so many MRs on the memory, in thousands of "
+	      f"instructions (us at one a ns; median of {count} boots; spread: "
+	      "largest less smallest)",
+	      ["-cpu", "door", "load", "MRs", "all", "spread", "an MR"], rows)
+	table("What each further MR takes, from 100 to 1,000 and from 1,000 to "
+	      "10,000; linear if the ratio is 1",
+	      ["-cpu", "door", "load", "of 1,000", "of 10,000", "ratio"], slopes)
+	plot("revoke", "Unbinding: instructions (logarithmic)", bars,
+	     logarithmic=True)
+	return summary
+
+
 # ---- plot
 
 def plot(what, title, bars, logarithmic=False):
@@ -310,7 +359,7 @@ def git(*words):
 def main():
 	what = sys.argv[1]
 	boots = load(what)
-	summary = {"messages": messages, "reg": reg}[what](boots)
+	summary = {"messages": messages, "reg": reg, "revoke": revoke}[what](boots)
 	print("\n" + LIMITS)
 	path = os.path.join(BENCH, what + ".json")
 	with open(path, "w") as file:
