@@ -65,6 +65,12 @@ int in_child(int (*fn)(void *arg), void *arg);
 /* Exit status of a child, or -1 if a signal killed it. */
 int wait_for(pid_t pid);
 
+/*
+ * Runs a shell command in a child and calls fn() all the while. Its exit
+ * status, or -1 if a signal killed it or it took more than five minutes.
+ */
+int run_beside(const char *command, void (*fn)(void), double *seconds);
+
 /* Pass a file descriptor over a unix socket. -1 and errno on failure. */
 int send_fd(int sock, int fd);
 int receive_fd(int sock);

@@ -81,7 +81,7 @@ static void to_init(struct ibv_qp *qp)
 	};
 	int mask = IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT;
 
-	mask |= qp->qp_type == IBV_QPT_RC ? IBV_QP_ACCESS_FLAGS : IBV_QP_QKEY;
+	mask |= qp->qp_type == IBV_QPT_UD ? IBV_QP_QKEY : IBV_QP_ACCESS_FLAGS;
 	errno = ibv_modify_qp(qp, &attr, mask);
 	if (errno)
 		give_up("queue pair to INIT");
@@ -102,12 +102,13 @@ static void to_rts(struct ibv_qp *qp, uint32_t peer_qpn,
 		.rnr_retry = 7,		/* for ever */
 		.ah_attr = *path,
 	};
+	bool connected = qp->qp_type != IBV_QPT_UD;
 	bool rc = qp->qp_type == IBV_QPT_RC;
 
 	errno = ibv_modify_qp(qp, &attr, IBV_QP_STATE |
-			      (rc ? IBV_QP_AV | IBV_QP_PATH_MTU |
-				    IBV_QP_DEST_QPN | IBV_QP_RQ_PSN |
-				    IBV_QP_MAX_DEST_RD_ATOMIC |
+			      (connected ? IBV_QP_AV | IBV_QP_PATH_MTU |
+					   IBV_QP_DEST_QPN | IBV_QP_RQ_PSN : 0) |
+			      (rc ? IBV_QP_MAX_DEST_RD_ATOMIC |
 				    IBV_QP_MIN_RNR_TIMER : 0));
 	if (errno)
 		give_up("queue pair to RTR");

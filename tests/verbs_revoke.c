@@ -17,7 +17,6 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/mman.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "doors.h"
@@ -317,28 +316,6 @@ static bool pump_until(bool (*done)(void), double seconds)
 	return false;
 }
 
-/* Runs the command while the traffic goes on; its status, or -1. */
-static int run_under_traffic(const char *command, double *seconds)
-{
-	double begin = now();
-	pid_t pid = fork();
-	int status;
-
-	if (!pid) {
-		execl("/bin/sh", "sh", "-c", command, NULL);
-		_exit(127);
-	}
-	while (!waitpid(pid, &status, WNOHANG)) {
-		pump();
-		if (now() > begin + 300) {
-			kill(pid, SIGKILL);
-			break;
-		}
-	}
-	*seconds = now() - begin;
-	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-}
-
 /* ---- afterwards */
 
 static void is(int status, int want, const char *what, const char *where)
@@ -390,6 +367,112 @@ static void is_dead(const struct memory *m)
 	status = pair_send(peer_pair(&peer), &mine, 1, &dead, 1, &wc);
 	is(status, IBV_WC_REM_OP_ERR, "send to it", m->name);
 	is(wc.status, IBV_WC_LOC_PROT_ERR, "receive in it", m->name);
+}
+
+static enum ibv_qp_state state_of(const struct pair *pair, int end)
+{
+	struct ibv_qp_init_attr init;
+	struct ibv_qp_attr attr;
+
+	if (ibv_query_qp(pair->qp[end], &attr, IBV_QP_STATE, &init))
+		give_up("ibv_query_qp");
+	return attr.qp_state;
+}
+
+/*
+ * What a request does to the queue pairs: by the InfiniBand specification, 9.9
+ * and 10.10, an access error (class C) ends both of them, a protection error
+ * of a request the one it was posted to, one of a receive (class A) both.
+ */
+static void states_of_queue_pairs(const struct memory *m)
+{
+	struct ibv_sge mine = part_of(peer.buffer_mr, peer.buffer, 8);
+	struct ibv_sge dead = part_of(m->mr, m->p, 8);
+	struct pair *pair = pair_create(pd, IBV_QPT_RC, false);
+	struct ibv_wc wc;
+
+	pair_rdma(pair, 0, IBV_WR_RDMA_WRITE, mine, m->p, m->mr->rkey);
+	ok(state_of(pair, 0) == IBV_QPS_ERR && state_of(pair, 1) == IBV_QPS_ERR,
+	   "a remote access error leaves both queue pairs in error");
+	pair_destroy(pair);
+
+	pair = pair_create(pd, IBV_QPT_RC, false);
+	pair_rdma(pair, 0, IBV_WR_RDMA_WRITE, dead, host.p, host.mr->rkey);
+	ok(state_of(pair, 0) == IBV_QPS_ERR && state_of(pair, 1) == IBV_QPS_RTS,
+	   "a local protection error leaves one in error");
+	pair_destroy(pair);
+
+	pair = pair_create(pd, IBV_QPT_RC, true);
+	is(pair_send(pair, &mine, 1, &dead, 1, &wc), IBV_WC_REM_OP_ERR,
+	   "send to a shared receive queue", m->name);
+	is(wc.status, IBV_WC_LOC_PROT_ERR, "receive from it", m->name);
+	ok(state_of(pair, 0) == IBV_QPS_ERR && state_of(pair, 1) == IBV_QPS_ERR,
+	   "a receive with a protection error leaves both in error");
+	pair_destroy(pair);
+	pair = pair_create(pd, IBV_QPT_RC, true);
+	is(pair_send(pair, &dead, 1, &mine, 1, &wc), IBV_WC_LOC_PROT_ERR,
+	   "send from it, to a shared receive queue", m->name);
+	pair_destroy(pair);
+}
+
+/* Nobody acknowledges anything here: the sender never hears of the receiver. */
+static void unacknowledged(const struct memory *m)
+{
+	struct ibv_sge mine = part_of(peer.buffer_mr, peer.buffer, 8);
+	struct ibv_sge space = part_of(peer.buffer_mr, peer.buffer, 64);
+	struct ibv_sge dead = part_of(m->mr, m->p, 64);
+	struct pair *pair = pair_create(pd, IBV_QPT_UC, false);
+	struct ibv_wc wc;
+
+	is(pair_rdma(pair, 0, IBV_WR_RDMA_WRITE, mine, m->p, m->mr->rkey),
+	   IBV_WC_SUCCESS, "UC write, which is dropped", m->name);
+	memcpy(peer.buffer, "UC works", 8);
+	is(pair_rdma(pair, 0, IBV_WR_RDMA_WRITE, mine, host.p, host.mr->rkey),
+	   IBV_WC_SUCCESS, "UC write after it, to host memory", m->name);
+	for (double limit = now() + 10; memcmp(host.p, "UC works", 8) &&
+	     now() < limit;)
+		usleep(1000);
+	ok(!memcmp(host.p, "UC works", 8), "which arrives");
+	is(pair_rdma(pair, 0, IBV_WR_RDMA_WRITE, dead, host.p, host.mr->rkey),
+	   IBV_WC_LOC_PROT_ERR, "UC write out of it", m->name);
+	pair_destroy(pair);
+
+	for (int i = 0; i < 2; i++) {
+		enum ibv_qp_type type = i ? IBV_QPT_UD : IBV_QPT_UC;
+		const char *name = i ? "UD" : "UC";
+
+		pair = pair_create(pd, type, false);
+		is(pair_send(pair, &dead, 1, &space, 1, &wc),
+		   IBV_WC_LOC_PROT_ERR, i ? "UD send from it" :
+		   "UC send from it", m->name);
+		pair_destroy(pair);
+		pair = pair_create(pd, type, false);
+		is(pair_send(pair, &mine, 1, &dead, 1, &wc), IBV_WC_SUCCESS,
+		   i ? "UD send to it" : "UC send to it", m->name);
+		is(wc.status, IBV_WC_LOC_PROT_ERR, "its receive", name);
+		ok(state_of(pair, 1) == IBV_QPS_ERR,
+		   "%s: the receiver is in error", name);
+		pair_destroy(pair);
+	}
+}
+
+/* A window that is bound to it only now */
+static void late_window(const struct memory *m)
+{
+	struct ibv_sge mine = part_of(peer.buffer_mr, peer.buffer, 8);
+	struct pair *pair = pair_create(pd, IBV_QPT_RC, false);
+	struct ibv_mw *mw = ibv_alloc_mw(pd, IBV_MW_TYPE_2);
+	int bound, used;
+
+	if (!mw)
+		give_up("memory window");
+	bound = pair_bind_mw(pair, 1, mw, m->mr, m->p, SIZE,
+			     IBV_ACCESS_REMOTE_WRITE);
+	used = pair_rdma(pair, 0, IBV_WR_RDMA_WRITE, mine, m->p, mw->rkey);
+	ok(bound || used == IBV_WC_REM_ACCESS_ERR,
+	   "a window bound to it afterwards does not reach it: bind %s, write %s",
+	   status_name(bound), status_name(used));
+	ok(!ibv_dealloc_mw(mw) && pair_destroy(pair), "it can be deallocated");
 }
 
 static void mapping_is_dead(const struct memory *m)
@@ -560,7 +643,7 @@ int main(int argc, char **argv)
 		bind_windows(&window1, &window2);
 
 	ok(pump_until(all_warm, 120), "traffic on %d queue pairs", 2 * LANES);
-	status = run_under_traffic(gone, &seconds);
+	status = run_beside(gone, pump, &seconds);
 	ok(!status, "the device is taken away under traffic");
 	if (status) {
 		for (int i = 0; i < LANES; i++)
@@ -588,6 +671,10 @@ int main(int argc, char **argv)
 
 	for (int i = 0; i < nbars; i++)
 		is_dead(&bars[i]);
+	states_of_queue_pairs(&bars[REGION]);
+	unacknowledged(&bars[REGION]);
+	if (!by_door)
+		late_window(&bars[REGION]);
 	for (int i = 0; i < FOREIGN; i++)
 		mapping_is_dead(&bars[i]);
 	if (allocate)
