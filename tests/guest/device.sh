@@ -30,6 +30,14 @@ bytes_free()
 	cat "$class/${1##*/}/free"
 }
 
+# may_allocate PATH: the function's p2pmem/allocate, opened to users
+may_allocate()
+{
+	chgrp 100 "$1/p2pmem/allocate"
+	chmod 660 "$1/p2pmem/allocate"
+	echo "$1/p2pmem/allocate"
+}
+
 # disk_of ID: the /dev name of an NVMe's namespace, waiting for it.
 disk_of()
 {
@@ -66,6 +74,14 @@ attach()
 detach()
 {
 	echo "${1##*/}" >$class/detach
+}
+
+# timed CMD...: and how many ms it took
+timed()
+{
+	local start=${EPOCHREALTIME/./}
+	"$@" || return
+	echo $(((${EPOCHREALTIME/./} - start) / 1000))
 }
 
 # plug_in ID: and wait until the guest has seen it.

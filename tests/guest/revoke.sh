@@ -13,14 +13,6 @@ limit=5
 # KASAN and lockdep under TCG: the figure that counts is the other kernel's.
 [[ $LAB_KERNEL != debug ]] || limit=30
 
-# may_allocate PATH: the function's p2pmem/allocate, opened to users
-may_allocate()
-{
-	chgrp 100 "$1/p2pmem/allocate"
-	chmod 660 "$1/p2pmem/allocate"
-	echo "$1/p2pmem/allocate"
-}
-
 # revoked NAME SECONDS PATH GONE BACK: GONE and BACK are functions.
 revoked()
 {
