@@ -4,15 +4,17 @@
 # Suites whose guest half runs on a quick kernel always, and on the one with
 # every checker when there is time.
 
-# on_kernels KERNEL SCRIPT: SCRIPT's results in a guest with KERNEL; with
-# ./lab test --long in one with the debug kernel too.
+# on_kernels KERNEL SCRIPT [OPTION...]: SCRIPT's results in a guest with KERNEL
+# and these options of ./lab run; with ./lab test --long in one with the debug
+# kernel too.
 on_kernels()
 {
-	local kernel kernels=("$1")
+	local kernel kernels=("$1") script=$2
 
+	shift 2
 	[[ ! ${LAB_LONG:-} ]] || kernels+=(debug)
 	for kernel in "${kernels[@]}"; do
 		tap_run "$kernel" ./lab run --kernel "$kernel" --timeout 3600 \
-			-- "$2"
+			"$@" -- "$script"
 	done
 }

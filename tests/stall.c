@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
+/*
+ * stall DEV LARGE HUGE SECONDS: how long others wait while LARGE bytes are
+ * zeroed, and while HUGE ones are freed: allocation, mmap, the first touch,
+ * munmap and a question for what is free, none of which may take SECONDS. The
+ * figures are printed.
+ *
+ * Runs as root: the HUGE bytes come with IOPMEM_ALLOC_NOZERO.
+ */
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "tap.h"
+#include "util.h"
+
+enum { SMALL = 16 * 4096, STEPS = 5 };
+
+static const char *const steps[STEPS] = {
+	"mmap", "touch", "munmap", "IOPMEM_IOC_ALLOC", "IOPMEM_IOC_INFO",
+};
+
+static int fd, flags, go[2];
+static size_t size;
+static double longest[STEPS];
+
+static void step(int i, double *since)
+{
+	double t = now();
+
+	if (t - *since > longest[i])
+		longest[i] = t - *since;
+	*since = t;
+}
+
+static void use_a_little(void)
+{
+	double t = now();
+	int buf_fd;
+	char *p;
+
+	p = map_or_give_up(fd, SMALL);
+	step(0, &t);
+	touch(p, true);
+	step(1, &t);
+	munmap(p, SMALL);
+	step(2, &t);
+	buf_fd = alloc_region(fd, SMALL, 0, O_RDWR | O_CLOEXEC);
+	if (buf_fd < 0)
+		give_up("IOPMEM_IOC_ALLOC");
+	step(3, &t);
+	close(buf_fd);
+	t = now();
+	device_free(fd);
+	step(4, &t);
+}
+
+/* In a child: allocate, say so, be told, free. Its exit frees nothing more. */
+static pid_t start(int *told)
+{
+	int ends[2], buf_fd;
+	pid_t pid;
+
+	if (pipe2(ends, O_CLOEXEC) || pipe2(go, O_CLOEXEC))
+		give_up("pipe");
+	pid = fork();
+	if (pid) {
+		close(ends[1]);
+		close(go[0]);
+		*told = ends[0];
+		return pid;
+	}
+	close(go[1]);
+	buf_fd = alloc_region(fd, size, flags, O_RDWR | O_CLOEXEC);
+	if (buf_fd < 0 || write(ends[1], "", 1) != 1)
+		_exit(1);
+	if (read(go[0], &(char){ 0 }, 1) != 0)
+		_exit(2);
+	close(buf_fd);
+	_exit(0);
+}
+
+/* Until the child has written, or ended. */
+static int measure_until(int told, pid_t pid, int *status)
+{
+	int turns = 0;
+
+	memset(longest, 0, sizeof(longest));
+	if (told >= 0)
+		fcntl(told, F_SETFL, O_NONBLOCK);
+	for (;; turns++) {
+		if (told >= 0 && read(told, &(char){ 0 }, 1) >= 0)
+			return turns;
+		if (told < 0 && waitpid(pid, status, WNOHANG) == pid)
+			return turns;
+		use_a_little();
+	}
+}
+
+static void report(const char *what, double seconds, int turns, double limit)
+{
+	bool good = true;
+
+	printf("# %s %zu MiB took %.0f ms; of %d others meanwhile the slowest took, in ms:",
+	       what, size >> 20, seconds * 1e3, turns);
+	for (int i = 0; i < STEPS; i++) {
+		printf(" %s %.2f", steps[i], longest[i] * 1e3);
+		good &= longest[i] < limit;
+	}
+	putchar('\n');
+	ok(good && turns, "%s %zu MiB stalls nobody for %g s", what,
+	   size >> 20, limit);
+}
+
+static void measure(size_t bytes, int alloc_flags, double limit)
+{
+	int told, turns, status;
+	double start_time;
+	pid_t pid;
+
+	size = bytes;
+	flags = alloc_flags;
+	start_time = now();
+	pid = start(&told);
+	turns = measure_until(told, pid, NULL);
+	if (!flags)
+		report("zeroing", now() - start_time, turns, limit);
+	/* It frees as soon as we close this. */
+	start_time = now();
+	close(go[1]);
+	turns = measure_until(-1, pid, &status);
+	report("freeing", now() - start_time, turns, limit);
+	ok(!status, "it could be had and freed");
+	close(told);
+}
+
+int main(int argc, char **argv)
+{
+	double limit;
+
+	if (argc != 5) {
+		fprintf(stderr, "usage: stall DEV LARGE HUGE SECONDS\n");
+		return EXIT_FAILURE;
+	}
+	fd = open_device(argv[1], O_RDWR);
+	limit = atof(argv[4]);
+	measure(parse_size(argv[2]), 0, limit);
+	measure(parse_size(argv[3]), IOPMEM_ALLOC_NOZERO, limit);
+	return done_testing();
+}
