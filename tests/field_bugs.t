@@ -6,9 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tests/tap.sh
+. tests/on_kernels.sh
 
-for kernel in patched debug; do
-	tap_run "$kernel" ./lab run --kernel $kernel --timeout 1800 -- \
-		tests/guest/field_bugs.sh
-done
+on_kernels patched tests/guest/field_bugs.sh
 tap_done

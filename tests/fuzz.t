@@ -8,9 +8,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tests/tap.sh
+. tests/on_kernels.sh
 
-for kernel in patched debug; do
-	tap_run "$kernel" ./lab run --kernel "$kernel" --timeout 7200 -- \
-		tests/guest/fuzz.sh
-done
+on_kernels patched tests/guest/fuzz.sh
 tap_done

@@ -355,7 +355,7 @@ static int back(const char *command)
 {
 	struct iopmem_info info;
 	struct ibv_mr *mr;
-	char node[128] = "", *p, *all;
+	char node[128] = "", *p, *all = NULL;
 	int fd;
 
 	if (!ok(printed_by(command, node), "it comes back, as %s", node))
@@ -363,7 +363,15 @@ static int back(const char *command)
 	fd = open_device(node, O_RDWR);
 	all_is_free(fd, "while dead MRs remain");
 	if (!device_info(fd, &info) && !(info.flags & IOPMEM_INFO_ATTACHED)) {
-		all = map_shared(fd, info.size, PROT_READ | PROT_WRITE);
+		/*
+		 * After a reset, pages that a disk was reading into come back
+		 * when it has finished. An unbind has waited for that.
+		 */
+		for (int tries = 0; tries < 100 && !all; tries++) {
+			usleep(100000);
+			all = map_shared(fd, info.size,
+					 PROT_READ | PROT_WRITE);
+		}
 		ok(all && !touch(all, true) &&
 		   !touch(all + info.size - 1, true),
 		   "all of it can be had in one piece");
