@@ -8,10 +8,11 @@ set -euo pipefail
 . tests/guest/device.sh
 
 many=10000
-rounds=20
+rounds=6
+[[ ! ${LAB_LONG:-} ]] || rounds=1000
 if [[ $LAB_KERNEL == debug ]]; then
 	many=1000
-	rounds=8
+	rounds=$((rounds / 2))
 fi
 debugfs=/sys/kernel/debug
 file=$debugfs/iopmem/holders
@@ -19,11 +20,6 @@ tracing=/sys/kernel/tracing
 
 # A rdma-core whose rxe knows dma-bufs.
 export LD_LIBRARY_PATH=$LAB_BUILD/rdma-core/build/lib
-
-in_shell()
-{
-	echo "bash -ec '. tests/guest/device.sh; $*'"
-}
 
 # ask PART ARG...: of the program holders, as an ordinary user
 ask()
