@@ -209,7 +209,8 @@ use_after_free_at_rmmod()
 	here "rmmod: a process has an MR, the client does not hold its module" \
 		hold WAIT 0
 	log_from_here
-	rmmod peer_client &
+	# without what keeps the holder waiting
+	rmmod peer_client {hold_fd}>&- &
 	pid=$!
 	sleep 11
 	tap_ok "rmmod: it waits for the MR" test -e /proc/$pid
