@@ -132,8 +132,9 @@ limit=$((limit + 10))
 tap_run "unplugging" revoke "$(iopmem-bind bar1)" 1M $limit \
 	"lab-host device_del bar1" \
 	"$(in_shell plug_in bar1) && iopmem-bind bar1"
+bar1=$(pci_path bar1)
 tap_run "surprise removal" revoke "$(node_of "$bar1")" 1M $limit \
-	"yank $(pci_path bar1)" "$(in_shell plug_in bar1) && iopmem-bind bar1"
+	"yank $bar1" "$(in_shell plug_in bar1) && iopmem-bind bar1"
 tap_run "unplugging a drive with a CMB" \
 	revoke "$(node_of "$nvme0")" 64K $limit "lab-host device_del nvme0" ""
 tap_done
