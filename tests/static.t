@@ -66,9 +66,11 @@ for kernel in vanilla patched; do
 	mkdir "$tmp/$kernel"
 	touch "$tmp/$kernel/symvers"
 	module $kernel kernel-modules/iopmem
+	# next, since each leaves its symbols to the one behind it
+	[[ $kernel == vanilla ]] ||
+		module $kernel kernel-modules/iopmem_peer
 	module $kernel tests/importer
 	[[ $kernel == vanilla ]] && continue
-	module $kernel kernel-modules/iopmem_peer
 	module $kernel tests/kernel/edu_hca
 	module $kernel tests/kernel/peer_client
 done
