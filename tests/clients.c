@@ -372,15 +372,13 @@ uint32_t random_next(uint32_t *seed)
 	return *seed = pattern_word(*seed, 1) >> 16;
 }
 
-uint32_t random_seed(void)
+bool soon(atomic_bool *what, double seconds)
 {
-	const char *given = getenv("SEED");
-	uint32_t seed = given ? strtoul(given, NULL, 0) : now() * 1e6;
+	double limit = now() + seconds;
 
-	printf("# SEED=%u\n", seed);
-	/* or each child would print it again */
-	fflush(stdout);
-	return seed;
+	while (!*what && now() < limit)
+		usleep(1000);
+	return *what;
 }
 
 unsigned int rounds(unsigned int quick, unsigned int debug, unsigned int loops)

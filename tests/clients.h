@@ -7,6 +7,7 @@
 #ifndef TESTS_CLIENTS_H
 #define TESTS_CLIENTS_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -115,8 +116,8 @@ int hca_copy(const struct hca *hca, const struct hca_mr *from,
 /* The next of a sequence of numbers that a seed makes. */
 uint32_t random_next(uint32_t *seed);
 
-/* The seed of this run, printed: $SEED, or of the time. */
-uint32_t random_seed(void);
+/* Until another thread says so, or for so long; whether it did. */
+bool soon(atomic_bool *what, double seconds);
 
 /* @loops of CI, of a kernel that has every checker, and of a long run. */
 unsigned int rounds(unsigned int quick, unsigned int debug, unsigned int loops);

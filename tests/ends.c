@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 /*
- * ends [-s SEED] DOOR DEV ALLOCATE ROUNDS: users of BAR memory who end without
+ * ends DOOR DEV ALLOCATE ROUNDS: users of BAR memory who end without
  * undoing anything: killed at any moment, by exit, by exec, with a child that
  * has inherited all of it, with descriptors on their way to somebody else.
  * When the last who had a part of it is gone, nothing is left.
@@ -434,25 +434,19 @@ static int way_of(int round)
 
 int main(int argc, char **argv)
 {
-	int rounds, done[WAYS] = { 0 }, failed[WAYS] = { 0 }, opt, way;
-	unsigned int first = getpid();
+	int rounds, done[WAYS] = { 0 }, failed[WAYS] = { 0 }, way;
+	unsigned int first;
 	struct left before;
 
-	while ((opt = getopt(argc, argv, "+s:")) != -1) {
-		if (opt != 's')
-			return EXIT_FAILURE;
-		first = atoi(optarg);
-	}
-	argv += optind;
-	if (argc - optind != 4) {
-		fprintf(stderr, "usage: ends [-s SEED] DOOR DEV ALLOCATE ROUNDS\n");
+	if (argc != 5) {
+		fprintf(stderr, "usage: ends DOOR DEV ALLOCATE ROUNDS\n");
 		return EXIT_FAILURE;
 	}
-	door_choose(argv[0]);
-	path = argv[1];
-	allocate = argv[2];
-	rounds = atoi(argv[3]);
-	printf("# seed %u\n", first);
+	door_choose(argv[1]);
+	path = argv[2];
+	allocate = argv[3];
+	rounds = atoi(argv[4]);
+	first = seed_of_run();
 	fd = open_device(path, O_RDWR);
 	context = open_rdma_device("rxe0");
 	if (pipe2(ready, O_CLOEXEC))

@@ -120,7 +120,7 @@ int main(int argc, char **argv)
 	context = open_rdma_device("rxe0");
 	before = device_free(fd);
 	mrs = count_mrs(context);
-	seed = random_seed();
+	seed = seed_of_run();
 
 	for (unsigned int i = 0; i < n && !bad; i++) {
 		bad += !round_ends(&seed, i % 2 ? SIGKILL : SIGINT, i % 4 < 2);

@@ -94,7 +94,7 @@ static void *copy(void *arg)
 static void dma_ends(uint32_t flags, const char *name)
 {
 	unsigned int n = rounds(5, 3, 200);
-	uint32_t seed = random_seed();
+	uint32_t seed = seed_of_run();
 	unsigned int bad = 0;
 	pthread_t thread;
 
@@ -182,7 +182,7 @@ static void *send_writes(void *arg)
 static void packets_end(uint32_t flags, const char *name)
 {
 	unsigned int n = rounds(10, 5, 500);
-	uint32_t seed = random_seed();
+	uint32_t seed = seed_of_run();
 	unsigned int bad = 0;
 	struct peer peer;
 	pthread_t thread;

@@ -53,15 +53,6 @@ static void *withdraw(void *arg)
 	return NULL;
 }
 
-static bool soon(atomic_bool *what, double seconds)
-{
-	double limit = now() + seconds;
-
-	while (!*what && now() < limit)
-		usleep(1000);
-	return *what;
-}
-
 static void while_asked(enum peer_client_step step, const char *name)
 {
 	pthread_t asking, leaving;

@@ -56,15 +56,6 @@ static void *take(void *arg)
 	return NULL;
 }
 
-static bool soon(atomic_bool *what, double seconds)
-{
-	double limit = now() + seconds;
-
-	while (!*what && now() < limit)
-		usleep(1000);
-	return *what;
-}
-
 /*
  * @first is held up at the gate of @step; then @second begins, which waits for
  * it or not. Both end when the gate opens.
@@ -318,7 +309,7 @@ int main(int argc, char **argv)
 	flags = CLIENT_USUAL | flags_for(device);
 	has_dma = !flags_for(device);
 	client = client_open(0);
-	first_seed = random_seed();
+	first_seed = seed_of_run();
 	wanted = rounds(2000, 500, 100000);
 
 	each_order(flags);

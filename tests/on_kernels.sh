@@ -14,7 +14,7 @@ on_kernels()
 	shift 2
 	[[ ! ${LAB_LONG:-} ]] || kernels+=(debug)
 	for kernel in "${kernels[@]}"; do
-		tap_run "$kernel" ./lab run --kernel "$kernel" --timeout 3600 \
-			"$@" -- "$script"
+		tap_run "$kernel" ./lab run --kernel "$kernel" \
+			--timeout "${LAB_LONG:+2}3600" "$@" -- "$script"
 	done
 }

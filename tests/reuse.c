@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 /*
- * reuse [-s SEED] DOOR DEV DISK ROUNDS: memory that is given out again at the
+ * reuse DOOR DEV DISK ROUNDS: memory that is given out again at the
  * first moment, while the peers and devices of its former owner go on writing.
  *
  * All of DEV but a window is occupied, so the next owner, another process that
@@ -10,7 +10,7 @@
  *	- RDMA writes by peers, who keep trying with the old rkey
  *	- a read from DISK with O_DIRECT
  *	- a write by the edu device, which imports the memory (/dev/importer)
- * DISK is overwritten.
+ * DISK is overwritten; it is to be throttled to DISK_RATE requests a second.
  */
 #include <fcntl.h>
 #include <pthread.h>
@@ -30,6 +30,7 @@ enum {
 	PAGE = 4096,
 	WINDOW = 32 * PAGE,
 	PEERS = 2,
+	DISK_RATE = 10,		/* requests a second */
 	RW = PROT_READ | PROT_WRITE,
 	ALL_ACCESS = IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE |
 		     IBV_ACCESS_REMOTE_READ,
@@ -251,31 +252,43 @@ static bool mr_on_dmabuf(void)
 }
 
 static int disk;
+static double read_done;
+static int reads_in_flight;	/* when the memory was let go of */
 
 static void *read_disk(void *p)
 {
-	return (void *)(long)(pread(disk, p, WINDOW, 0) == WINDOW);
+	bool good = pread(disk, p, WINDOW, 0) == WINDOW;
+
+	read_done = now();
+	return good ? p : NULL;
 }
 
 /*
- * The window of the requests that may be in flight is that of the disk's
- * throttle.
+ * The disk is throttled to DISK_RATE requests a second, and lets two pass
+ * before it does so.
  */
 static bool direct_read(void)
 {
+	static char unused[2][PAGE] __attribute__((aligned(PAGE)));
 	char *p = map_or_give_up(fd, WINDOW);
+	double let_go;
 	pthread_t thread;
 	void *result;
 
 	/* Else it reads into pages that come by its own faults, one by one. */
 	(void)all_zero(p, WINDOW);
+	for (int i = 0; i < 2; i++)
+		if (pread(disk, unused[i], PAGE, 0) != PAGE)
+			return false;
 	if (pthread_create(&thread, NULL, read_disk, p))
 		give_up("pthread_create");
-	order(30);
-	usleep(1000 + any(3000));
+	order(2000 / DISK_RATE);
+	/* Until it has pinned the pages; EFAULT if it had not. */
+	usleep(10000 + any(20000));
+	let_go = now();
 	munmap(p, WINDOW);
-	/* EFAULT if it had not pinned the pages yet */
 	pthread_join(thread, &result);
+	reads_in_flight += result && read_done > let_go;
 	return true;
 }
 
@@ -348,35 +361,29 @@ static void fill_disk(const char *name)
 
 int main(int argc, char **argv)
 {
-	int rounds, opt, done[WAYS] = { 0 }, failed[WAYS] = { 0 };
-	unsigned int first = getpid();
+	int rounds, done[WAYS] = { 0 }, failed[WAYS] = { 0 };
+	unsigned int first;
 	pthread_t threads[PEERS];
 	uint64_t before;
 	size_t ballast;
 	pid_t pid;
 	void *p;
 
-	while ((opt = getopt(argc, argv, "+s:")) != -1) {
-		if (opt != 's')
-			return EXIT_FAILURE;
-		first = atoi(optarg);
-	}
-	argv += optind;
-	if (argc - optind != 4) {
-		fprintf(stderr, "usage: reuse [-s SEED] DOOR DEV DISK ROUNDS\n");
+	if (argc != 5) {
+		fprintf(stderr, "usage: reuse DOOR DEV DISK ROUNDS\n");
 		return EXIT_FAILURE;
 	}
-	door_choose(argv[0]);
-	path = argv[1];
-	rounds = atoi(argv[3]);
-	printf("# seed %u\n", first);
+	door_choose(argv[1]);
+	path = argv[2];
+	rounds = atoi(argv[4]);
+	first = seed_of_run();
 
 	pid = start_next_owner();
 	fd = open_device(path, O_RDWR);
 	before = device_free(fd);
 	ballast = before - WINDOW;
 	p = map_or_give_up(fd, ballast);
-	fill_disk(argv[2]);
+	fill_disk(argv[3]);
 	pd = alloc_pd_on("rxe0");
 	for (int i = 0; i < PEERS; i++)
 		if (pthread_create(&threads[i], NULL, attack_for_ever, NULL))
@@ -403,6 +410,8 @@ int main(int argc, char **argv)
 	for (int way = 0; way < WAYS; way++)
 		ok(!failed[way], "%s: the next owner finds zeros, and keeps his bytes, %d times",
 		   ways[way].name, done[way]);
+	ok(reads_in_flight, "the disk was reading into the memory when it was let go of, %d times",
+	   reads_in_flight);
 	ok(hits && misses, "peers wrote while they could, and went on trying");
 	printf("# %lu writes, %lu in vain\n", (unsigned long)hits,
 	       (unsigned long)misses);

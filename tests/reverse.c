@@ -260,18 +260,6 @@ static bool flood_goes_on(void)
 	return flood.sent > 100;
 }
 
-static bool pump_until(bool (*done)(void), double seconds)
-{
-	double limit = now() + seconds;
-
-	do {
-		pump();
-		if (done())
-			return true;
-	} while (now() < limit);
-	return false;
-}
-
 static void start(struct lane *lane, struct ibv_pd *on_pd)
 {
 	if (!lane->len)
@@ -349,28 +337,6 @@ static pid_t start_child(void)
 	while (!read_queues(NULL))
 		usleep(10000);
 	_exit(EXIT_FAILURE);
-}
-
-/* Runs the command while the traffic goes on; its status, or -1. */
-static int run_under_traffic(const char *command, double *seconds)
-{
-	double begin = now();
-	pid_t pid = fork();
-	int status;
-
-	if (!pid) {
-		execl("/bin/sh", "sh", "-c", command, NULL);
-		_exit(127);
-	}
-	while (!waitpid(pid, &status, WNOHANG)) {
-		pump();
-		if (now() > begin + 300) {
-			kill(pid, SIGKILL);
-			break;
-		}
-	}
-	*seconds = now() - begin;
-	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
 /* ---- afterwards */
@@ -511,7 +477,7 @@ static void back(const char *command, const char *name)
 static void other_device(void)
 {
 	until = lanes[OTHER_LANE].done + 200;
-	ok(pump_until(other_goes_on, 60),
+	ok(repeat_until(other_goes_on, pump, 60),
 	   "traffic on another device goes on");
 	ok(peer_reaches(&other_peer, other_host.mr, 5) &&
 	   laid(other_host.p, OTHER_SIZE, 5, 0), "its bytes arrive");
@@ -618,11 +584,11 @@ int main(int argc, char **argv)
 	if (with_flood)
 		start_flood();
 
-	ok(pump_until(all_warm, 120), "traffic on %d queue pairs", 2 * nlanes);
+	ok(repeat_until(all_warm, pump, 120), "traffic on %d queue pairs", 2 * nlanes);
 	if (with_flood)
-		ok(pump_until(flood_goes_on, 120), "datagrams are sent");
+		ok(repeat_until(flood_goes_on, pump, 120), "datagrams are sent");
 	free_before = device_free(fd);
-	if (!ok(!run_under_traffic(gone, &seconds),
+	if (!ok(!run_beside(gone, pump, &seconds),
 		"the device is taken away under traffic"))
 		return done_testing();
 	if (!ok(seconds < limit, "it takes less than %g s", limit))

@@ -15,7 +15,6 @@
  *	-D DOOR		the door for another third, on dma-bufs (see doors.h)
  *	-o DISK		O_DIRECT from there; may be repeated
  *	-k COUNT	MRs that are made while the dead ones remain (20000)
- *	-s SEED		of what is random (its default is printed)
  *
  * Needs no privilege but to open the files.
  */
@@ -434,8 +433,7 @@ int main(int argc, char **argv)
 	bool good = true;
 	char *other;
 
-	seed = getpid();
-	while ((opt = getopt(argc, argv, "+g:d:b:f:D:o:k:s:")) != -1) {
+	while ((opt = getopt(argc, argv, "+g:d:b:f:D:o:k:")) != -1) {
 		switch (opt) {
 		case 'g':
 			go = optarg;
@@ -460,9 +458,6 @@ int main(int argc, char **argv)
 		case 'k':
 			keys = atoi(optarg);
 			break;
-		case 's':
-			seed = atoi(optarg);
-			break;
 		default:
 			return EXIT_FAILURE;
 		}
@@ -472,7 +467,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: teardown -g COMMAND [OPTION...] DEV DEV2 SECONDS\n");
 		return EXIT_FAILURE;
 	}
-	printf("# seed %u\n", seed);
+	seed = seed_of_run();
 
 	fd = open_device(argv[0], O_RDWR);
 	fd2 = open_device(argv[1], O_RDWR);

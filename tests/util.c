@@ -203,6 +203,18 @@ int run_beside(const char *command, void (*fn)(void), double *seconds)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
+bool repeat_until(bool (*done)(void), void (*fn)(void), double seconds)
+{
+	double limit = now() + seconds;
+
+	do {
+		fn();
+		if (done())
+			return true;
+	} while (now() < limit);
+	return false;
+}
+
 union fd_message {
 	struct cmsghdr header;
 	char space[CMSG_SPACE(sizeof(int))];
@@ -312,4 +324,15 @@ const char *vm_flags(void *p)
 		fclose(smaps);
 	line[strcspn(line, "\n")] = '\0';
 	return found ? line + 8 : NULL;
+}
+
+unsigned int seed_of_run(void)
+{
+	const char *given = getenv("LAB_SEED");
+	unsigned int seed = given ? strtoul(given, NULL, 0) : now() * 1e6;
+
+	printf("# seed %u: LAB_SEED=%u does the same again\n", seed, seed);
+	/* or each child would print it again */
+	fflush(stdout);
+	return seed;
 }

@@ -71,6 +71,9 @@ int wait_for(pid_t pid);
  */
 int run_beside(const char *command, void (*fn)(void), double *seconds);
 
+/* Calls fn() until done(), or for so long; whether it was done. */
+bool repeat_until(bool (*done)(void), void (*fn)(void), double seconds);
+
 /* Pass a file descriptor over a unix socket. -1 and errno on failure. */
 int send_fd(int sock, int fd);
 int receive_fd(int sock);
@@ -82,5 +85,11 @@ size_t parse_size(const char *s);
 int errno_named(const char *name);
 
 double now(void);
+
+/*
+ * What everything random in this run depends on: $LAB_SEED, or another one at
+ * each run. Printed, with how to choose it.
+ */
+unsigned int seed_of_run(void);
 
 #endif /* TESTS_UTIL_H */

@@ -304,18 +304,6 @@ static bool host_lane_goes_on(void)
 	return lanes[HOST_LANE].done >= until;
 }
 
-static bool pump_until(bool (*done)(void), double seconds)
-{
-	double limit = now() + seconds;
-
-	do {
-		pump();
-		if (done())
-			return true;
-	} while (now() < limit);
-	return false;
-}
-
 /* ---- afterwards */
 
 static void is(int status, int want, const char *what, const char *where)
@@ -642,7 +630,7 @@ int main(int argc, char **argv)
 	else
 		bind_windows(&window1, &window2);
 
-	ok(pump_until(all_warm, 120), "traffic on %d queue pairs", 2 * LANES);
+	ok(repeat_until(all_warm, pump, 120), "traffic on %d queue pairs", 2 * LANES);
 	status = run_beside(gone, pump, &seconds);
 	ok(!status, "the device is taken away under traffic");
 	if (status) {
@@ -655,7 +643,7 @@ int main(int argc, char **argv)
 	if (!ok(seconds < allowed, "it takes less than %g s", allowed))
 		printf("# it took %.1f s\n", seconds);
 
-	ok(pump_until(all_ended, 60), "all traffic with the BAR ends");
+	ok(repeat_until(all_ended, pump, 60), "all traffic with the BAR ends");
 	for (int i = 0; i < HOST_LANE; i++) {
 		is(lanes[i].status,
 		   lanes[i].or && lanes[i].status == lanes[i].or ?
@@ -665,7 +653,7 @@ int main(int argc, char **argv)
 			   "the receive ends with", lanes[i].name);
 	}
 	until = lanes[HOST_LANE].done + 200;
-	ok(pump_until(host_lane_goes_on, 60) &&
+	ok(repeat_until(host_lane_goes_on, pump, 60) &&
 	   lanes[HOST_LANE].status == -1,
 	   "traffic between host memory goes on");
 

@@ -134,7 +134,7 @@ ctrl_c()
 	[[ ! ${LAB_LONG:-} ]] || rounds=1000
 	user "rxe" field_ctrl_c "$bar0"
 
-	RANDOM=${SEED:-$$$(date +%s)}
+	RANDOM=${LAB_SEED:-$RANDOM}
 	for ((i = 0; i < rounds; i++)); do
 		signal=INT
 		((i % 2)) || signal=KILL

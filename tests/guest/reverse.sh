@@ -1,10 +1,10 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 #
-# reverse.sh ROUNDS SEED: the guest's half of reverse.t. Every way in which an
-# rxe device can go, while ordinary users have traffic on it with BAR memory,
-# then ROUNDS in which it goes at random moments, together with the memory and
-# with its users. Round N of SEED is round 1 of SEED + N - 1.
+# The guest's half of reverse.t. Every way in which an rxe device can go, while
+# ordinary users have traffic on it with BAR memory, then rounds in which it goes
+# at random moments, together with the memory and with its users. Round N of a
+# seed is round 1 of the seed + N - 1.
 # shellcheck disable=SC2154 # $class comes from device.sh
 set -euo pipefail
 . tests/tap.sh
@@ -15,8 +15,10 @@ limit=5
 # KASAN and lockdep under TCG: the figure that counts is the other kernel's.
 [[ $LAB_KERNEL != debug ]] || limit=30
 
-rounds=$1
-seed=$2
+rounds=20
+[[ ! ${LAB_LONG:-} ]] || rounds=1000
+[[ $LAB_KERNEL != debug ]] || rounds=$((rounds / 10))
+seed=${LAB_SEED:-1}
 
 our_rdma_core=$LAB_BUILD/rdma-core/build/lib
 

@@ -15,7 +15,6 @@ keys=20000
 # KASAN and lockdep under TCG: the figures that count are the other kernel's.
 [[ $LAB_KERNEL != debug ]] || { limit=30; keys=5000; }
 
-seed=${LAB_SEED:-$RANDOM}
 export LD_LIBRARY_PATH=$LAB_BUILD/rdma-core/build/lib
 
 # torn_down NAME SECONDS ID GONE BACK DISK...: GONE and BACK are functions.
@@ -34,8 +33,7 @@ torn_down()
 		chmod 640 "${options[-1]}"
 	done
 	rm -f /tmp/digested
-	seed=$((seed + 1))
-	tap_run "$name" as-user timeout 600 teardown -s $seed -k $keys \
+	tap_run "$name" as-user timeout 600 teardown -k $keys \
 		-f "$(may_allocate "$path")" -D dmabuf -g "$(asks gone)" \
 		-d "if [ -e /tmp/digested ]; then $(asks second); else touch /tmp/digested; $(asks first); fi" \
 		-b "$(asks back)" "${options[@]}" \
@@ -124,7 +122,6 @@ rxe-up
 modprobe iopmem_peer
 # so that some of its requests are in flight whenever it happens
 lab-host throttle nvme1 200
-echo "# seed $seed: LAB_SEED=$seed does the same again"
 
 torn_down "unbind" $limit bar0 unbind_bar0 bind_bar0 nvme1
 # pciehp waits 5 s after the button before it does anything, and the host polls.

@@ -24,7 +24,6 @@ if [[ $LAB_KERNEL == debug ]]; then
 	limit=30
 fi
 
-seed=${LAB_SEED:-$RANDOM}
 export LD_LIBRARY_PATH=$LAB_BUILD/rdma-core/build/lib
 
 nothing_is_left()
@@ -51,15 +50,14 @@ rxe-up
 modprobe -a iopmem_peer importer
 chgrp 100 "$disk" /dev/importer
 chmod 660 "$disk" /dev/importer
-echo "# seed $seed: LAB_SEED=$seed does the same again"
 
 size=$(<"$class/${bar##*/}/size")
 tap_run "stall" stall "$bar" $((size / 16)) $((size / 16 * 15)) $patience
-tap_run "ends" as-user ends -s $seed dmabuf "$bar" "$(may_allocate "$bar0")" \
+tap_run "ends" as-user ends dmabuf "$bar" "$(may_allocate "$bar0")" \
 	$kills
-# so that its requests are in flight for a while
-lab-host throttle nvme1 40
-tap_run "reuse" as-user reuse -s $seed dmabuf "$bar" "$disk" $((4 * uses))
+# DISK_RATE of reuse.c
+lab-host throttle nvme1 10
+tap_run "reuse" as-user reuse dmabuf "$bar" "$disk" $((4 * uses))
 lab-host throttle nvme1 0
 
 tap_ok "in the end nothing is left" soon_nothing_left
