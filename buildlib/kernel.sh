@@ -293,13 +293,12 @@ make_modules()
 # ours and the tests'
 build_modules()
 {
-	local kernel=$1 input folders=(kernel-modules/iopmem tests/importer)
+	local kernel=$1 input folders=(kernel-modules/iopmem tests/kernel/importer)
 	[[ $kernel == vanilla ]] || folders+=(kernel-modules/iopmem_peer
 		tests/kernel/edu_hca tests/kernel/peer_client)
 	build_kernel "$kernel"
 	input=$(digest "$ROOT/kernel-modules" "$ROOT/kernel-headers" \
-		"$ROOT/tests/importer" "$ROOT/tests/kernel" \
-		"$BUILD/stamp/$kernel")
+		"$ROOT/tests/kernel" "$BUILD/stamp/$kernel")
 	up_to_date "modules-$kernel" "$input" && return
 	step "modules-$kernel" "modules for the $kernel kernel" \
 		make_modules "$kernel" "${folders[@]}"

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 /*
  * dmabuf_import [-p] ROUTE DEV DEV2 PATTERN CMD...: dma-bufs of /dev/iopmemN
- * as devices see them. A driver that does as it is told (tests/importer)
+ * as devices see them. A driver that does as it is told (tests/kernel/importer)
  * attaches, pins, maps and vmaps them, and QEMU's edu device does DMA to the
  * addresses that it gets.
  *

@@ -40,7 +40,7 @@
 
 #include <infiniband/iopmem.h>
 
-#include "importer/importer.h"
+#include "kernel/importer/importer.h"
 #include "tap.h"
 #include "util.h"
 #include "verbs_pair.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB */
 /*
- * What several test programs need of /dev/importer (tests/importer). An
+ * What several test programs need of /dev/importer (tests/kernel/importer). An
  * importer is its file descriptor; calls that return int give 0, or -1 and
  * errno. Calls without an argument are made with ioctl().
  */
@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "importer/importer.h"
+#include "kernel/importer/importer.h"
 
 /* An importer without an attachment; ends the program if it gets none. */
 int open_importer(void);

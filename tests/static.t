@@ -53,8 +53,7 @@ module()
 while read -r patch; do
 	checkpatch "$patch" "$PWD/kernel-patches/linux-6.12/$patch"
 done < <(grep -v -e '^#' -e '^$' kernel-patches/linux-6.12/series)
-for file in kernel-modules/*/*.[ch] tests/importer/*.[ch] tests/kernel/*.h \
-	    tests/kernel/*/*.[ch]; do
+for file in kernel-modules/*/*.[ch] tests/kernel/*.h tests/kernel/*/*.[ch]; do
 	options=()
 	# Tracepoints are laid out as structures, not as the calls they are.
 	[[ $file != */trace.h ]] ||
@@ -69,7 +68,7 @@ for kernel in vanilla patched; do
 	# next, since each leaves its symbols to the one behind it
 	[[ $kernel == vanilla ]] ||
 		module $kernel kernel-modules/iopmem_peer
-	module $kernel tests/importer
+	module $kernel tests/kernel/importer
 	[[ $kernel == vanilla ]] && continue
 	module $kernel tests/kernel/edu_hca
 	module $kernel tests/kernel/peer_client

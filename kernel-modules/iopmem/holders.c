@@ -280,43 +280,47 @@ static int holders_show(struct seq_file *s, void *v)
 	return SEQ_SKIP;
 }
 
+/* Moves to the first entry at or behind a place. Call with their lock. */
+static bool advance(struct iopmem_entries *entries, struct place *place)
+{
+	struct iopmem_entry *entry = iopmem_entry_from(entries, place->serial);
+
+	if (entry)
+		place->serial = entry->serial;
+	return entry;
+}
+
 static bool find_region(struct place *place)
 {
 	struct iopmem_provider *provider = place->provider;
-	struct iopmem_entry *entry;
+	bool found;
 
 	mutex_lock(&provider->regions_lock);
-	entry = iopmem_entry_from(&provider->regions, place->serial);
-	if (entry)
-		place->serial = entry->serial;
+	found = advance(&provider->regions, place);
 	mutex_unlock(&provider->regions_lock);
-	return entry;
+	return found;
 }
 
 static bool find_holder(struct place *place)
 {
 	struct iopmem_provider *provider = place->provider;
-	struct iopmem_entry *entry;
+	bool found;
 
 	spin_lock(&provider->holders_lock);
-	entry = iopmem_entry_from(&provider->holders, place->serial);
-	if (entry)
-		place->serial = entry->serial;
+	found = advance(&provider->holders, place);
 	spin_unlock(&provider->holders_lock);
-	return entry;
+	return found;
 }
 
 static bool find_importer(struct place *place)
 {
 	struct iopmem_provider *provider = place->provider;
-	struct iopmem_entry *entry;
+	bool found;
 
 	spin_lock(&provider->importers_lock);
-	entry = iopmem_entry_from(&provider->importers, place->serial);
-	if (entry)
-		place->serial = entry->serial;
+	found = advance(&provider->importers, place);
 	spin_unlock(&provider->importers_lock);
-	return entry;
+	return found;
 }
 
 static void leave_provider(struct place *place)
