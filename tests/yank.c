@@ -6,7 +6,9 @@
  * Behind the back of the slot's driver the slot is told to cut the power; QEMU
  * removes the function then, at once, as if it had been pulled. Power comes
  * back before interrupts do, so that all that the driver finds is an empty
- * slot. Returns when the kernel, too, has removed the function.
+ * slot. Returns when the kernel, too, has removed the function, and a second
+ * later has turned the slot off: that would unplug whatever had been plugged
+ * in by then.
  */
 #include <fcntl.h>
 #include <linux/pci_regs.h>
@@ -68,6 +70,10 @@ int main(int argc, char **argv)
 	/* As it was, but that a change of presence interrupts. */
 	set(slot, control | PCI_EXP_SLTCTL_PDCE);
 	while (!access(function, F_OK))
+		usleep(1000);
+	/* Power first, the indicator last: remove_board() of pciehp_ctrl.c */
+	while ((get(slot, 2) & (PCI_EXP_SLTCTL_PCC | PCI_EXP_SLTCTL_PIC)) !=
+	       (PCI_EXP_SLTCTL_PWR_OFF | PCI_EXP_SLTCTL_PWR_IND_OFF))
 		usleep(1000);
 	return EXIT_SUCCESS;
 }

@@ -126,7 +126,8 @@ lab-host throttle nvme1 200
 torn_down "unbind" $limit bar0 unbind_bar0 bind_bar0 nvme1
 # pciehp waits 5 s after the button before it does anything, and the host polls.
 torn_down "unplugging" $((limit + 10)) bar0 unplug_bar0 replug_bar0 nvme1
-torn_down "surprise removal" $limit bar0 yank_bar0 replug_bar0 nvme1
+# And a second after, until the slot is off.
+torn_down "surprise removal" $((limit + 1)) bar0 yank_bar0 replug_bar0 nvme1
 torn_down "unbind of the nvme driver" $limit nvme0 unbind_nvme0 bind_nvme0 \
 	nvme1 nvme0
 function_level_reset
