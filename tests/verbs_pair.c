@@ -185,11 +185,13 @@ int pair_wait(struct pair *pair, int end, struct ibv_wc *wc)
 
 	do {
 		n = ibv_poll_cq(pair->cq[end], 1, wc);
-		if (n)
-			return n == 1 ? 0 : -1;
-		sched_yield();
-	} while (now() < limit);
-	return -1;
+		if (!n)
+			sched_yield();
+	} while (!n && now() < limit);
+	if (n == 1 && wc->status == IBV_WC_SUCCESS)
+		return 0;
+	pair->failed = true;
+	return n == 1 ? 0 : -1;
 }
 
 static int wait_status(struct pair *pair, int end)
@@ -419,15 +421,11 @@ void peer_init(struct peer *peer, struct ibv_pd *pd)
 
 struct pair *peer_pair(struct peer *peer)
 {
-	struct ibv_qp_init_attr init;
-	struct ibv_qp_attr attr;
-	bool good = true;
-
-	for (int end = 0; peer->pair && end < 2; end++)
-		good &= !ibv_query_qp(peer->pair->qp[end], &attr,
-				      IBV_QP_STATE, &init) &&
-			attr.qp_state == IBV_QPS_RTS;
-	if (peer->pair && !good) {
+	/*
+	 * Its state would not tell: rxe completes a request a moment before it
+	 * moves the queue pair to the error state.
+	 */
+	if (peer->pair && peer->pair->failed) {
 		pair_destroy(peer->pair);
 		peer->pair = NULL;
 	}

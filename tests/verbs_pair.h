@@ -48,6 +48,7 @@ struct pair {
 	struct ibv_srq *srq;
 	struct ibv_ah *ah;
 	bool atomic_write;
+	bool failed;		/* a completion was none, or in error */
 };
 
 /* Ends the program if it cannot be made. */
