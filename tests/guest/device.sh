@@ -84,6 +84,24 @@ timed()
 	echo $(((${EPOCHREALTIME/./} - start) / 1000))
 }
 
+# emptied CMD...: CMD takes a device out of its slot. No lock order is proven
+# meanwhile: lockdep takes two locks of pciehp's own, reset_lock and
+# pci_rescan_remove_lock, for a deadlock (pciehp_unconfigure_device(), 6.12).
+emptied()
+{
+	local proof=/proc/sys/kernel/prove_locking status=0
+	[[ ! -e $proof ]] || echo 0 >$proof
+	"$@" || status=$?
+	[[ ! -e $proof ]] || echo 1 >$proof
+	return $status
+}
+
+# unplug ID: and wait until the guest has let go.
+unplug()
+{
+	emptied lab-host device_del "$1"
+}
+
 # plug_in ID: and wait until the guest has seen it.
 plug_in()
 {

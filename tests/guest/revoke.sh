@@ -27,7 +27,7 @@ revoked()
 
 unbind_bar0() { unbind "$bar0"; }
 bind_bar0() { iopmem-bind bar0; }
-unplug_bar0() { lab-host device_del bar0; }
+unplug_bar0() { unplug bar0; }
 replug_bar0() { plug_in bar0 && iopmem-bind bar0; }
 reset_bar0() { echo 1 >"$bar0/reset"; }
 suspend_devices() { env suspend; }	# not the shell's

@@ -62,8 +62,8 @@ unbind_bar0()
 }
 
 bind_bar0() { iopmem-bind bar0; }
-unplug_bar0() { timed lab-host device_del bar0; }
-yank_bar0() { timed yank "$bar0"; }
+unplug_bar0() { timed unplug bar0; }
+yank_bar0() { emptied timed yank "$bar0"; }
 replug_bar0() { plug_in bar0 && iopmem-bind bar0; }
 unbind_nvme0() { timed unbind "$nvme0"; }
 bind_nvme0()

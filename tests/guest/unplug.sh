@@ -130,11 +130,12 @@ under_load "CMB" 64K "$disk" "$nvme0" cmb_away cmb_back
 # pciehp waits 5 s after the button before it does anything.
 limit=$((limit + 10))
 tap_run "unplugging" revoke "$(iopmem-bind bar1)" 1M $limit \
-	"lab-host device_del bar1" \
+	"$(in_shell unplug bar1)" \
 	"$(in_shell plug_in bar1) && iopmem-bind bar1"
 bar1=$(pci_path bar1)
 tap_run "surprise removal" revoke "$(node_of "$bar1")" 1M $limit \
-	"yank $bar1" "$(in_shell plug_in bar1) && iopmem-bind bar1"
+	"$(in_shell emptied yank "$bar1")" \
+	"$(in_shell plug_in bar1) && iopmem-bind bar1"
 tap_run "unplugging a drive with a CMB" \
-	revoke "$(node_of "$nvme0")" 64K $limit "lab-host device_del nvme0" ""
+	revoke "$(node_of "$nvme0")" 64K $limit "$(in_shell unplug nvme0)" ""
 tap_done
