@@ -68,9 +68,14 @@ revocation()
 		"iopmem-bind bar0"
 	echo 0 >$parameter
 
+	if [[ $LAB_KERNEL == debug ]]; then
+		tap_skip "lockdep reports an order of pciehp's own locks" \
+			"unplugging"
+		return
+	fi
 	# pciehp waits 5 s after the button before it does anything.
 	limit=$((limit + 10)) revoked "unplugging" "$bar1" \
-		"$(in_shell unplug bar1)" \
+		"lab-host device_del bar1" \
 		"$(in_shell plug_in bar1) && iopmem-bind bar1"
 }
 

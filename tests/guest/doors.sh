@@ -90,7 +90,7 @@ in_use()
 
 unbind_bar0() { unbind "$bar0"; }
 bind_bar0() { iopmem-bind bar0; }
-unplug_bar0() { unplug bar0; }
+unplug_bar0() { lab-host device_del bar0; }
 replug_bar0() { plug_in bar0 && iopmem-bind bar0; }
 reset_bar0() { echo 1 >"$bar0/reset"; }
 same_bar0() { node_of "$bar0"; }

@@ -27,7 +27,7 @@ revoked()
 
 unbind_bar0() { unbind "$bar0"; }
 bind_bar0() { iopmem-bind bar0; }
-unplug_bar0() { unplug bar0; }
+unplug_bar0() { lab-host device_del bar0; }
 replug_bar0() { plug_in bar0 && iopmem-bind bar0; }
 reset_bar0() { echo 1 >"$bar0/reset"; }
 suspend_devices() { env suspend; }	# not the shell's
@@ -100,6 +100,13 @@ rxe-up
 modprobe iopmem_peer
 
 revoked "unbind" $limit "$bar0" unbind_bar0 bind_bar0
+revoked "detach" $limit "$nvme0" detach_nvme0 attach_nvme0
+revoked "unbind of the nvme driver" $limit "$nvme0" unbind_nvme0 bind_nvme0
+killed
+link_deleted
+modules_in_use
+
+slots_change
 # pciehp waits 5 s after the button before it does anything, and the host polls.
 revoked "unplugging" $((limit + 10)) "$bar0" unplug_bar0 replug_bar0
 if [[ -e $bar0/reset ]]; then
@@ -109,11 +116,6 @@ else
 fi
 # bar0 has just been found again, so it is what suspend needs.
 revoked "suspend" $limit "$bar0" suspend_devices same_bar0
-revoked "detach" $limit "$nvme0" detach_nvme0 attach_nvme0
-revoked "unbind of the nvme driver" $limit "$nvme0" unbind_nvme0 bind_nvme0
-killed
-link_deleted
-modules_in_use
 
 tap_ok "nothing holds iopmem_peer" rmmod iopmem_peer
 tap_ok "nor iopmem" rmmod iopmem

@@ -62,8 +62,8 @@ unbind_bar0()
 }
 
 bind_bar0() { iopmem-bind bar0; }
-unplug_bar0() { timed unplug bar0; }
-yank_bar0() { emptied timed yank "$bar0"; }
+unplug_bar0() { timed lab-host device_del bar0; }
+yank_bar0() { timed yank "$bar0"; }
 replug_bar0() { plug_in bar0 && iopmem-bind bar0; }
 unbind_nvme0() { timed unbind "$nvme0"; }
 bind_nvme0()
@@ -124,13 +124,15 @@ modprobe iopmem_peer
 lab-host throttle nvme1 200
 
 torn_down "unbind" $limit bar0 unbind_bar0 bind_bar0 nvme1
+torn_down "unbind of the nvme driver" $limit nvme0 unbind_nvme0 bind_nvme0 \
+	nvme1 nvme0
+function_level_reset
+
+slots_change
 # pciehp waits 5 s after the button before it does anything, and the host polls.
 torn_down "unplugging" $((limit + 10)) bar0 unplug_bar0 replug_bar0 nvme1
 # And a second after, until the slot is off.
 torn_down "surprise removal" $((limit + 1)) bar0 yank_bar0 replug_bar0 nvme1
-torn_down "unbind of the nvme driver" $limit nvme0 unbind_nvme0 bind_nvme0 \
-	nvme1 nvme0
-function_level_reset
 
 nothing_left
 tap_ok "nothing holds iopmem_peer" rmmod iopmem_peer

@@ -127,15 +127,15 @@ module_removal
 under_load "unbind" 8M "$disk" "$bar0" unbind bind_driver
 under_load "CMB" 64K "$disk" "$nvme0" cmb_away cmb_back
 
+slots_change
 # pciehp waits 5 s after the button before it does anything.
 limit=$((limit + 10))
 tap_run "unplugging" revoke "$(iopmem-bind bar1)" 1M $limit \
-	"$(in_shell unplug bar1)" \
+	"lab-host device_del bar1" \
 	"$(in_shell plug_in bar1) && iopmem-bind bar1"
 bar1=$(pci_path bar1)
 tap_run "surprise removal" revoke "$(node_of "$bar1")" 1M $limit \
-	"$(in_shell emptied yank "$bar1")" \
-	"$(in_shell plug_in bar1) && iopmem-bind bar1"
+	"yank $bar1" "$(in_shell plug_in bar1) && iopmem-bind bar1"
 tap_run "unplugging a drive with a CMB" \
-	revoke "$(node_of "$nvme0")" 64K $limit "$(in_shell unplug nvme0)" ""
+	revoke "$(node_of "$nvme0")" 64K $limit "lab-host device_del nvme0" ""
 tap_done
