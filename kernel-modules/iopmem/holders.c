@@ -193,7 +193,7 @@ static int show_provider(struct seq_file *s, struct iopmem_provider *provider)
 	seq_printf(s, "provider %s state=%s size=%llu allocated=%llu user_limit=%llu regions=%lu holders=%lu\n",
 		   pci_name(provider->pdev),
 		   alive ? "live" :
-		   regions || holders ? "revoking" : "revoked",
+		   allocated || holders ? "revoking" : "revoked",
 		   provider->size, allocated, limit, regions, holders);
 	return 0;
 }

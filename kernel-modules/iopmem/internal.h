@@ -77,10 +77,10 @@ struct iopmem_entries {
  * @importers_lock: protects @importers and what each of them counts
  * @importers: attachments to dma-bufs
  * @regions_lock: protects @regions, @allocated, @users and @user_limit
- * @regions: regions that own memory
- * @allocated: bytes in @regions
- * @users: pages in @regions, by the uid that allocated them
- * @user_limit: bytes that a user may have in @regions; 0 if there is no limit
+ * @regions: regions that own memory and have a holder
+ * @allocated: bytes in @regions, and those on their way back to the pool
+ * @users: pages of @allocated, by the uid that allocated them
+ * @user_limit: bytes of @allocated that a user may have; 0 if there is no limit
  * @exhausted_limit: how often the log says who has the memory
  * @refused_limit: how often the log says who wants more than @user_limit
  * @dev: the device node, or NULL; changed under the PCI function's device lock
@@ -123,10 +123,11 @@ struct iopmem_provider {
  *	owner
  * @ref: one for each mapping, the dma-buf and each MR
  * @provider: referenced
- * @entry: in provider->regions while @vaddr is set
+ * @entry: in provider->regions while @vaddr is set and there is a holder
  * @lock: protects @vaddr and @unzeroed, and keeps two faults from zeroing a
  *	page that one of them has already handed out
- * @vaddr: kernel address of the memory; NULL once it has been given back
+ * @vaddr: kernel address of the memory; NULL once it has been revoked. Changes
+ *	under provider->regions_lock too.
  * @phys: its CPU physical address, or what it was
  * @npages: length
  * @zeroed: a bit a page: it has been zeroed since it was allocated. NULL when

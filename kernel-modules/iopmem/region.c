@@ -248,28 +248,15 @@ static void uncharge_user(struct iopmem_region *region)
 		       user_pages(provider, region->uid) - region->npages);
 }
 
-/*
- * Nobody maps the region any more, or all its mappings have been zapped.
- * Returns how many of its pages are still in use.
- */
-static unsigned long take_memory(struct iopmem_region *region)
+/* The memory is in the pool again, but for what is still in use. */
+static void forget_memory(struct iopmem_region *region, unsigned long busy)
 {
 	struct iopmem_provider *provider = region->provider;
-	unsigned long busy = 0;
 
 	lockdep_assert_held(&provider->regions_lock);
-
-	mutex_lock(&region->lock);
-	if (region->vaddr) {
-		busy = give_back(region);
-		region->vaddr = NULL;
-		iopmem_entry_del(&provider->regions, &region->entry);
-		provider->allocated -= (u64)region->npages << PAGE_SHIFT;
-		uncharge_user(region);
-		trace_iopmem_region_free(region, busy);
-	}
-	mutex_unlock(&region->lock);
-	return busy;
+	provider->allocated -= (u64)region->npages << PAGE_SHIFT;
+	uncharge_user(region);
+	trace_iopmem_region_free(region, busy);
 }
 
 /**
@@ -319,9 +306,27 @@ static struct iopmem_region *to_region(struct rb_node *node)
 	return rb_entry(node, struct iopmem_region, entry.node);
 }
 
+/* All mappings have been zapped. Returns how many pages are still in use. */
+static unsigned long take_memory(struct iopmem_region *region)
+{
+	unsigned long busy;
+
+	mutex_lock(&region->lock);
+	busy = give_back(region);
+	region->vaddr = NULL;
+	mutex_unlock(&region->lock);
+
+	iopmem_entry_del(&region->provider->regions, &region->entry);
+	forget_memory(region, busy);
+	return busy;
+}
+
 /**
  * iopmem_region_revoke_all - take the memory of all regions
  * @provider: not alive, and with all its mappings zapped
+ *
+ * Memory whose last holder has just gone may still be on its way to the pool
+ * when this returns.
  *
  * Return: how many regions lost it.
  */
@@ -346,16 +351,39 @@ unsigned long iopmem_region_revoke_all(struct iopmem_provider *provider)
 	return count;
 }
 
+/*
+ * Giving back looks at every page. Others need not wait for that: once a
+ * revocation cannot find the region any more, it is ours alone, and the memory
+ * map waits for the pages' references on it.
+ */
+static void free_memory(struct iopmem_region *region)
+{
+	struct iopmem_provider *provider = region->provider;
+	unsigned long busy;
+	bool owner;
+
+	mutex_lock(&provider->regions_lock);
+	owner = region->vaddr;
+	if (owner)
+		iopmem_entry_del(&provider->regions, &region->entry);
+	mutex_unlock(&provider->regions_lock);
+	if (!owner)
+		return;
+
+	busy = give_back(region);
+
+	mutex_lock(&provider->regions_lock);
+	forget_memory(region, busy);
+	mutex_unlock(&provider->regions_lock);
+}
+
 static void free_region(struct kref *ref)
 {
 	struct iopmem_region *region =
 		container_of(ref, struct iopmem_region, ref);
 	struct iopmem_provider *provider = region->provider;
 
-	mutex_lock(&provider->regions_lock);
-	take_memory(region);
-	mutex_unlock(&provider->regions_lock);
-
+	free_memory(region);
 	mutex_destroy(&region->lock);
 	kvfree(region->zeroed);
 	kfree(region);
