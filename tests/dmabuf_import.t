@@ -15,7 +15,7 @@ guest()
 	shift 2
 	[[ $1 != large ]] || options=(--bar-size 4096)
 	tap_run "$kernel, $topology" ./lab run --kernel "$kernel" \
-		--topology "$topology" --timeout 1800 "${options[@]}" \
+		--topology "$topology" --timeout "${LAB_LONG:+1}1800" "${options[@]}" \
 		-- tests/guest/dmabuf_import.sh "$@"
 }
 

@@ -14,9 +14,10 @@ set -euo pipefail
 # Seconds that an unbind and the like may take; one importer is late by 1.5.
 limit=10
 rounds=20
+[[ ! ${LAB_LONG:-} ]] || rounds=1000
 if [[ $LAB_KERNEL == debug ]]; then
 	limit=30
-	rounds=8
+	rounds=$((rounds * 2 / 5))
 fi
 
 # Without the series an exporter cannot tell who lets go of a pin.

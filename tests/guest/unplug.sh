@@ -11,9 +11,10 @@ set -euo pipefail
 # Seconds that unbind and the like may take, and rounds of them under load.
 limit=10
 rounds=20
+[[ ! ${LAB_LONG:-} ]] || rounds=1000
 if [[ $LAB_KERNEL == debug ]]; then
 	limit=30
-	rounds=8
+	rounds=$((rounds * 2 / 5))
 fi
 
 # under_load NAME SIZE NVME PATH AWAY BACK: while churn uses PATH's memory, in
