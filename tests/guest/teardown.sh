@@ -1,21 +1,34 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 #
-# The guest's half of teardown.t.
+# The guest's half of teardown.t: each way in which a device goes, then rounds of
+# ways that chance chooses. A round's number is its seed; LAB_SEED is the first.
 # shellcheck disable=SC2154 # $pci comes from device.sh
 set -euo pipefail
 . tests/tap.sh
 . tests/guest/device.sh
 
-# Seconds that it may take, and MRs that are made while the dead ones remain:
-# in the long run more than there are keys.
+# Seconds that it may take, MRs that are made while the dead ones remain (in the
+# long run more than there are keys), and rounds.
 limit=5
 keys=20000
-[[ ! ${LAB_LONG:-} ]] || keys=1100000
+rounds=20
+if [[ ${LAB_LONG:-} ]]; then
+	keys=1100000
+	rounds=1000
+fi
 # KASAN and lockdep under TCG: the figures that count are the other kernel's.
-[[ $LAB_KERNEL != debug ]] || { limit=30; keys=5000; }
+if [[ $LAB_KERNEL == debug ]]; then
+	limit=30
+	keys=5000
+	rounds=$((rounds / 5))
+fi
+seed=${LAB_SEED:-1}
 
 export LD_LIBRARY_PATH=$LAB_BUILD/rdma-core/build/lib
+
+# How a teardown is reported: all its results, or, in rounds, one.
+report=tap_run
 
 # torn_down NAME SECONDS ID GONE BACK DISK...: GONE and BACK are functions.
 torn_down()
@@ -33,7 +46,7 @@ torn_down()
 		chmod 640 "${options[-1]}"
 	done
 	rm -f /tmp/digested
-	tap_run "$name" as-user timeout 600 teardown -k $keys \
+	$report "$name" as-user timeout 600 teardown -k $keys \
 		-f "$(may_allocate "$path")" -D dmabuf -g "$(asks gone)" \
 		-d "if [ -e /tmp/digested ]; then $(asks second); else touch /tmp/digested; $(asks first); fi" \
 		-b "$(asks back)" "${options[@]}" \
@@ -83,24 +96,79 @@ take_over_nvme0()
 	node=$(node_of "$nvme0")
 	chgrp 100 "$node"
 	chmod 660 "$node"
+	echo flr >"$nvme0/reset_method"
 }
 
-function_level_reset()
+hand_over_nvme0()
 {
-	if ! grep -qw flr "$nvme0/reset_method"; then
-		tap_skip "no device here has one" "function-level reset"
-		return
-	fi
-	take_over_nvme0
-	echo flr >"$nvme0/reset_method"
-	torn_down "function-level reset" $limit nvme0 reset_nvme0 same_nvme0 \
-		nvme1
 	unbind "$nvme0"
+	echo >"$nvme0/driver_override"
+	bind_nvme0 >/dev/null
 }
 
 reset_nvme0() { timed reset_function; }
 reset_function() { echo 1 >"$nvme0/reset"; }
 same_nvme0() { node_of "$nvme0"; }
+
+# The ways: those in which the slot stays as it is, and the others.
+staying=(unbound unbound_from_nvme reset_by_function)
+leaving=(unplugged yanked)
+
+unbound()
+{
+	torn_down "$1unbind" $limit bar0 unbind_bar0 bind_bar0 nvme1
+}
+
+unbound_from_nvme()
+{
+	torn_down "$1unbind of the nvme driver" $limit nvme0 unbind_nvme0 \
+		bind_nvme0 nvme1 nvme0
+}
+
+reset_by_function()
+{
+	if ! grep -qw flr "$nvme0/reset_method"; then
+		tap_skip "no device here has one" "$1function-level reset"
+		return
+	fi
+	take_over_nvme0
+	torn_down "$1function-level reset" $limit nvme0 reset_nvme0 same_nvme0 \
+		nvme1
+	hand_over_nvme0
+}
+
+# pciehp waits 5 s after the button before it does anything, and the host polls.
+unplugged()
+{
+	torn_down "$1unplugging" $((limit + 10)) bar0 unplug_bar0 replug_bar0 \
+		nvme1
+}
+
+# And a second after, until the slot is off.
+yanked()
+{
+	torn_down "$1surprise removal" $((limit + 1)) bar0 yank_bar0 \
+		replug_bar0 nvme1
+}
+
+each_once()
+{
+	local way
+	for way; do
+		$way ""
+	done
+}
+
+# random_rounds COUNT WAY...
+random_rounds()
+{
+	local count=$1 ways=("${@:2}") report=tap_ok keys=100
+	while ((count--)); do
+		RANDOM=$seed
+		LAB_SEED=$seed "${ways[RANDOM % ${#ways[@]}]}" "round $seed: "
+		seed=$((seed + 1))
+	done
+}
 
 nothing_left()
 {
@@ -123,16 +191,11 @@ modprobe iopmem_peer
 # so that some of its requests are in flight whenever it happens
 lab-host throttle nvme1 200
 
-torn_down "unbind" $limit bar0 unbind_bar0 bind_bar0 nvme1
-torn_down "unbind of the nvme driver" $limit nvme0 unbind_nvme0 bind_nvme0 \
-	nvme1 nvme0
-function_level_reset
-
+each_once "${staying[@]}"
+random_rounds $((rounds / 2)) "${staying[@]}"
 slots_change
-# pciehp waits 5 s after the button before it does anything, and the host polls.
-torn_down "unplugging" $((limit + 10)) bar0 unplug_bar0 replug_bar0 nvme1
-# And a second after, until the slot is off.
-torn_down "surprise removal" $((limit + 1)) bar0 yank_bar0 replug_bar0 nvme1
+each_once "${leaving[@]}"
+random_rounds $((rounds - rounds / 2)) "${staying[@]}" "${leaving[@]}"
 
 nothing_left
 tap_ok "nothing holds iopmem_peer" rmmod iopmem_peer
