@@ -29,7 +29,11 @@ static u64 free_bytes(struct iopmem_provider *provider)
 	mutex_lock(&provider->regions_lock);
 	allocated = provider->allocated;
 	mutex_unlock(&provider->regions_lock);
-	return provider->size - allocated;
+	/*
+	 * Memory on its way back to the pool may be somebody else's already, and
+	 * counts twice then.
+	 */
+	return provider->size - min(allocated, provider->size);
 }
 
 static int iopmem_open(struct inode *inode, struct file *file)

@@ -73,7 +73,8 @@ struct iopmem_entries {
  *	@holders_lock, read under either.
  * @holders_lock: protects @holders and the state of each
  * @holders: those who must be revoked, or are being
- * @revoke_wait: woken when a holder's revoke() has returned
+ * @revoke_wait: woken when a holder's revoke() has returned, or when a region
+ *	has given its memory back
  * @importers_lock: protects @importers and what each of them counts
  * @importers: attachments to dma-bufs
  * @regions_lock: protects @regions, @allocated, @users and @user_limit

@@ -248,13 +248,14 @@ static void uncharge_user(struct iopmem_region *region)
 		       user_pages(provider, region->uid) - region->npages);
 }
 
-/* The memory is in the pool again, but for what is still in use. */
+/* The memory is in the pool again, but for pages that are still in use. */
 static void forget_memory(struct iopmem_region *region, unsigned long busy)
 {
 	struct iopmem_provider *provider = region->provider;
 
 	lockdep_assert_held(&provider->regions_lock);
-	provider->allocated -= (u64)region->npages << PAGE_SHIFT;
+	WRITE_ONCE(provider->allocated, provider->allocated -
+		   ((u64)region->npages << PAGE_SHIFT));
 	uncharge_user(region);
 	trace_iopmem_region_free(region, busy);
 }
@@ -325,8 +326,7 @@ static unsigned long take_memory(struct iopmem_region *region)
  * iopmem_region_revoke_all - take the memory of all regions
  * @provider: not alive, and with all its mappings zapped
  *
- * Memory whose last holder has just gone may still be on its way to the pool
- * when this returns.
+ * Waits for regions whose last holder has just gone to give their memory back.
  *
  * Return: how many regions lost it.
  */
@@ -348,13 +348,16 @@ unsigned long iopmem_region_revoke_all(struct iopmem_provider *provider)
 		pci_info(provider->pdev,
 			 "%lu pages are still in use by direct I/O, which their removal waits for\n",
 			 busy);
+
+	/* free_memory() uses the page map to its end; see there. */
+	wait_event(provider->revoke_wait, !READ_ONCE(provider->allocated));
 	return count;
 }
 
 /*
- * Giving back looks at every page. Others need not wait for that: once a
- * revocation cannot find the region any more, it is ours alone, and the memory
- * map waits for the pages' references on it.
+ * Giving back looks at every page. Others need not wait for that, but for a
+ * revocation, which cannot find the region any more: it waits until nothing is
+ * allocated.
  */
 static void free_memory(struct iopmem_region *region)
 {
@@ -375,6 +378,7 @@ static void free_memory(struct iopmem_region *region)
 	mutex_lock(&provider->regions_lock);
 	forget_memory(region, busy);
 	mutex_unlock(&provider->regions_lock);
+	wake_up_all(&provider->revoke_wait);
 }
 
 static void free_region(struct kref *ref)
