@@ -106,7 +106,7 @@ tap_ok "the log says so" logged "iopmem-device: ${nvme0##*/}: not bound: nvme is
 
 # Attached by its kind, when its driver has it
 cat >$conf <<END
-1b36:0010 attach
+1B36:0010 attach
 1af4:1110 bind
 END
 unbind "$nvme0"
