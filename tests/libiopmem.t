@@ -158,7 +158,7 @@ installed()
 {
 	local dest=$work/dest flags=() libdir
 	tap_ok "it can be installed" \
-		env DESTDIR="$dest" cmake --install "$user"
+		env DESTDIR="$dest" cmake --install "$library"
 	libdir=$(dirname "$(find "$dest" -name libiopmem.a)")
 	tap_is "the files are all there" \
 		"$(cd "$dest/usr/local" && find . -type f -o -type l |
