@@ -288,7 +288,7 @@ class Guest:
 		machine = "q35"
 		# no_timer_check: it counts ticks, which a busy host loses
 		append = ("console=ttyS0 loglevel=5 panic=-1 oops=panic "
-			  "no_timer_check root=root rootfstype=9p rootflags=trans=virtio,"
+			  "no_timer_check pty.legacy_count=0 root=root rootfstype=9p rootflags=trans=virtio,"
 			  "version=9p2000.L,msize=512000,cache=loose ro "
 			  f"init={ROOT}/buildlib/guest/init "
 			  f"LAB_JOB={self.folder}/job")
