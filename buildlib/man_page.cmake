@@ -2,7 +2,10 @@
 #
 # The manual pages are written in Markdown.
 include(GNUInstallDirs)
-find_program(PANDOC pandoc REQUIRED)
+find_program(PANDOC pandoc)
+if(NOT PANDOC)
+	message(FATAL_ERROR "pandoc is missing, which makes the manual pages")
+endif()
 
 # man_page(NAME.SECTION): from NAME.SECTION.md
 function(man_page page)

@@ -16,6 +16,8 @@ lab_packages=(
 	pandoc man-db g++ valgrind
 	# rdma-core with our patch
 	libnl-3-dev libnl-route-3-dev python3-dev cython3
+	# our packages, and clean systems to install them in
+	dpkg-dev debhelper mmdebstrap genext2fs clang rpm rpmlint
 	# the guest, whose root is the host's
 	qemu-system-x86 iproute2 rdma-core ibverbs-providers ibverbs-utils
 	python3-pyverbs fio nvme-cli strace udev hostname

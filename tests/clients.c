@@ -199,17 +199,18 @@ uint32_t flags_for(const char *name)
 }
 
 /* Up to five attributes: all that the calls here have. */
-struct request {
+union request {
 	struct ib_uverbs_ioctl_hdr header;
-	struct ib_uverbs_attr attrs[5];
+	char room[sizeof(struct ib_uverbs_ioctl_hdr) +
+		  5 * sizeof(struct ib_uverbs_attr)];
 };
 
 /* A request, with a value or a pointer for each attribute. */
-static void add(struct request *request, uint16_t id, const void *data,
+static void add(union request *request, uint16_t id, const void *data,
 		size_t len, bool out)
 {
 	struct ib_uverbs_attr *attr =
-		&request->attrs[request->header.num_attrs++];
+		&request->header.attrs[request->header.num_attrs++];
 
 	attr->attr_id = id;
 	attr->len = len;
@@ -220,13 +221,13 @@ static void add(struct request *request, uint16_t id, const void *data,
 		attr->data = (uintptr_t)data;
 }
 
-static void add_handle(struct request *request, uint16_t id, uint32_t handle)
+static void add_handle(union request *request, uint16_t id, uint32_t handle)
 {
 	add(request, id, NULL, 0, false);
-	request->attrs[request->header.num_attrs - 1].data = handle;
+	request->header.attrs[request->header.num_attrs - 1].data = handle;
 }
 
-static int call(const struct hca *hca, struct request *request,
+static int call(const struct hca *hca, union request *request,
 		uint16_t object, uint16_t method)
 {
 	request->header.object_id = object;
@@ -234,7 +235,7 @@ static int call(const struct hca *hca, struct request *request,
 	request->header.driver_id = hca->driver_id;
 	request->header.length =
 		sizeof(request->header) +
-		request->header.num_attrs * sizeof(request->attrs[0]);
+		request->header.num_attrs * sizeof(request->header.attrs[0]);
 	return ioctl(hca->fd, RDMA_VERBS_IOCTL, request);
 }
 
@@ -242,7 +243,7 @@ static int call(const struct hca *hca, struct request *request,
 static int command(const struct hca *hca, uint32_t number, const void *in,
 		   size_t in_len, void *out, size_t out_len)
 {
-	struct request request = {};
+	union request request = {};
 	uint64_t value = number;
 
 	add(&request, UVERBS_ATTR_CORE_IN, in, in_len, false);
@@ -294,7 +295,7 @@ struct hca hca_open(const char *name)
 	};
 	struct ib_uverbs_alloc_pd_resp pd;
 	struct ib_uverbs_alloc_pd in = {};
-	struct request request = {};
+	union request request = {};
 
 	if (call(&hca, &request, UVERBS_OBJECT_DEVICE,
 		 UVERBS_METHOD_GET_CONTEXT))
@@ -352,7 +353,7 @@ int hca_copy(const struct hca *hca, const struct hca_mr *from,
 	     size_t len)
 {
 	uint64_t from_iova = (uintptr_t)from_at, to_iova = (uintptr_t)to_at;
-	struct request request = {};
+	union request request = {};
 	uint32_t length = len;
 
 	add_handle(&request, EDU_HCA_ATTR_COPY_FROM, from->handle);

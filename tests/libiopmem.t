@@ -8,7 +8,6 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tests/tap.sh
-. tests/route_tree.sh
 
 user=$PWD/build/user
 library=$user/libibverbs
@@ -40,27 +39,6 @@ in_library()
 		LC_ALL=C sort
 }
 
-# All that a program built with today's library relies on
-abi()
-{
-	readelf --wide --dynamic "$library/libiopmem.so" |
-		sed -n 's/.*Library \(soname\): \[\(.*\)\]/\1 \2/p'
-	readelf --wide --dyn-syms "$library/libiopmem.so" |
-		awk '$7 != "UND" && $8 ~ /@/ { print "symbol " $8 " " $4 }' |
-		LC_ALL=C sort
-	"$user/tests/libiopmem_abi"
-}
-
-same_abi()
-{
-	diff <(grep -v '^#' libibverbs/libiopmem.abi) <(abi) || {
-		echo "A change that programs built before do not survive needs" \
-			"a new soname, an addition a new version node;" \
-			"then update libibverbs/libiopmem.abi."
-		return 1
-	}
-}
-
 exports()
 {
 	tap_is "the map has the header's calls" "$(in_map)" "$(in_header)"
@@ -68,7 +46,8 @@ exports()
 	tap_is "each has the version of the map" \
 		"$(readelf --wide --dyn-syms "$library/libiopmem.so" |
 		   grep -cE ' iopmem_[a-z_]+@@IOPMEM_1\.0')" "$(in_map | wc -l)"
-	tap_ok "the interface is the one in libiopmem.abi" same_abi
+	tap_ok "the interface is the one in libiopmem.abi" tests/abi.sh \
+		"$library/libiopmem.so" "$user/tests/libiopmem_abi"
 	tap_ok "no public symbol of libibverbs is missing, no private one used" \
 		bash -c "! readelf --wide --dyn-syms '$library/libiopmem.so' |
 			 grep -E 'UND.*IBVERBS_PRIVATE'"
@@ -245,12 +224,9 @@ doors()
 # On the machine's own tree, what p2p.t does compares them with the kernel's.
 trees()
 {
-	local tree
-	for tree in tests/route/*.tree; do
-		check_tree "$tree" "$user/tests/libiopmem_route"
-		check_tree "$tree" build/asan/tests/libiopmem_route \
-			", ASan and UBSan"
-	done
+	tap_run "routes" tests/route.sh "$user/tests/libiopmem_route"
+	tap_run "routes, ASan and UBSan" tests/route.sh \
+		build/asan/tests/libiopmem_route
 }
 
 rm -rf "$work"

@@ -1,8 +1,9 @@
+#!/bin/bash
 # SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
-# shellcheck shell=bash
 #
-# Recorded PCI trees, tests/route/*.tree: made into folders and files as sysfs
-# has them, and the verdicts of libiopmem on them. A tree has these lines:
+# route.sh PROGRAM: recorded PCI trees, tests/route/*.tree, made into folders and
+# files as sysfs has them, and the verdicts of libiopmem on them, which PROGRAM
+# (libiopmem_route) prints. A tree has these lines:
 #
 #	cpu VENDOR FAMILY
 #	function PATH VENDOR:DEVICE CLASS [CONFIG] [iommu]
@@ -14,6 +15,11 @@
 # space shows: acs=CONTROL (hexadecimal, the ACS control word), no-acs (the
 # default), user (what can be read without privilege), conventional (PCI, not
 # PCIe), gone (all ones) or broken (ACS so near the end that it does not fit). VERDICT is what libiopmem_route prints.
+
+set -euo pipefail
+program=$(realpath "$1")
+cd "$(dirname "$0")/.."
+. tests/tap.sh
 
 # config FILE KIND
 config()
@@ -93,8 +99,7 @@ rdma_of()
 	ln -s "$parent/infiniband/$2" "$1/sys/class/infiniband/$2"
 }
 
-# check_tree FILE PROGRAM [REMARK]: one result for each "route" of FILE, with
-# what PROGRAM, libiopmem_route, says.
+# check_tree FILE: one result for each of its routes
 check_tree()
 {
 	local name root what rest words=()
@@ -112,8 +117,8 @@ check_tree()
 		function) function_of "$root" "${words[@]}" ;;
 		rdma) rdma_of "$root" "${words[@]}" ;;
 		route)
-			tap_is "$name: ${words[0]} to ${words[1]}: ${words[*]:2}${3:-}" \
-				"$("$2" "$root" "${words[@]:0:2}" 2>&1)" \
+			tap_is "$name: ${words[0]} to ${words[1]}: ${words[*]:2}" \
+				"$("$program" "$root" "${words[@]:0:2}" 2>&1)" \
 				"${words[*]:2}"
 			;;
 		*) tap_result 1 "$name: no line begins with \"$what\"" ;;
@@ -121,3 +126,8 @@ check_tree()
 	done <"$1"
 	rm -r "$root"
 }
+
+for tree in tests/route/*.tree; do
+	check_tree "$tree"
+done
+tap_done
