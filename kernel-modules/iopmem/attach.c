@@ -9,6 +9,7 @@
 #include <linux/module.h>
 #include <linux/pci-p2pdma.h>
 
+#include "compat.h"
 #include "internal.h"
 
 /* Orders attach against the removal of the module. */
@@ -41,7 +42,7 @@ static u64 p2pmem_size(struct pci_dev *pdev)
 
 	if (!vaddr)
 		return 0;
-	size = range_len(&virt_to_page(vaddr)->pgmap->range);
+	size = range_len(&page_pgmap(virt_to_page(vaddr))->range);
 	pci_free_p2pmem(pdev, vaddr, PAGE_SIZE);
 	return size;
 }

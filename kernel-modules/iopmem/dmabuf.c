@@ -26,6 +26,7 @@
 #include <linux/sizes.h>
 #include <linux/slab.h>
 
+#include "compat.h"
 #include "internal.h"
 
 static bool pin_unrevocable;
@@ -182,7 +183,7 @@ static void revoke_dmabuf(struct iopmem_holder *holder)
 
 	dma_resv_lock(resv, NULL);
 	buf->revoked = true;
-	dma_buf_move_notify(buf->dmabuf);
+	dma_buf_invalidate_mappings(buf->dmabuf);
 	dma_resv_unlock(resv);
 }
 

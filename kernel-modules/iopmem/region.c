@@ -15,6 +15,7 @@
 #include <linux/slab.h>
 #include <linux/timekeeping.h>
 
+#include "compat.h"
 #include "internal.h"
 #include "trace.h"
 
@@ -32,7 +33,7 @@ static struct page *region_page(struct iopmem_region *region,
 
 static struct percpu_ref *region_pgmap_ref(struct iopmem_region *region)
 {
-	return &region_page(region, 0)->pgmap->ref;
+	return &page_pgmap(region_page(region, 0))->ref;
 }
 
 /*
@@ -178,6 +179,8 @@ static unsigned long give_back(struct iopmem_region *region)
 	}
 
 	if (idle) {
+		for (i = 0; i < region->npages; i++)
+			p2pmem_page_unclaim(region_page(region, i));
 		if (region->npages > 1)
 			percpu_ref_put_many(ref, region->npages - 1);
 		pci_free_p2pmem(region->provider->pdev, region->vaddr,
@@ -480,13 +483,8 @@ static int allocate_memory(struct iopmem_region *region, u64 *used)
 		percpu_ref_get_many(region_pgmap_ref(region),
 				    region->npages - 1);
 
-	/*
-	 * A page that was freed by its last put_page() is in the pool a moment
-	 * before free_zone_device_folio() sets its count to 1 again.
-	 */
 	for (i = 0; i < region->npages; i++) {
-		while (!page_ref_count(region_page(region, i)))
-			cpu_relax();
+		p2pmem_page_claim(region_page(region, i));
 		cond_resched();
 	}
 

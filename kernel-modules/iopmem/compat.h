@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB */
+/*
+ * What differs between the kernels that iopmem.ko is built for, from 6.12 on.
+ */
+#ifndef IOPMEM_COMPAT_H
+#define IOPMEM_COMPAT_H
+
+#include <linux/dma-buf.h>
+#include <linux/mm.h>
+#include <linux/pci-p2pdma.h>
+#include <linux/sysfs.h>
+#include <linux/version.h>
+
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 15, 0)
+static inline struct dev_pagemap *page_pgmap(const struct page *page)
+{
+	return page->pgmap;
+}
+
+/*
+ * A page in the pool has a count of 1. One that was freed by its last
+ * put_page() is there a moment before free_zone_device_folio() sets that.
+ */
+static inline void p2pmem_page_claim(struct page *page)
+{
+	while (!page_ref_count(page))
+		cpu_relax();
+}
+
+static inline void p2pmem_page_unclaim(struct page *page)
+{
+}
+#else
+/* A page in the pool has a count of 0, which its user sets to 1. */
+static inline void p2pmem_page_claim(struct page *page)
+{
+	set_page_count(page, 1);
+}
+
+static inline void p2pmem_page_unclaim(struct page *page)
+{
+	set_page_count(page, 0);
+}
+#endif
+
+#ifndef HAVE_PCI_HAS_P2PMEM
+/*
+ * There may be pdev->p2pdma without a pool, which the calls that allocate do
+ * not expect. The pool's attributes come and go with it.
+ */
+static inline bool pci_has_p2pmem(struct pci_dev *pdev)
+{
+	struct kernfs_node *pool = sysfs_get_dirent(pdev->dev.kobj.sd,
+						    "p2pmem");
+
+	sysfs_put(pool);
+	return pool;
+}
+#endif
+
+#ifndef HAVE_DMA_BUF_INVALIDATE_MAPPINGS
+#define dma_buf_invalidate_mappings	dma_buf_move_notify
+#endif
+
+#endif
