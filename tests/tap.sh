@@ -55,10 +55,11 @@ tap_skip()
 
 # tap_run PREFIX CMD...: takes over the results that CMD prints. Its silent
 # end, by a crash for one, is a failure too: of the exit status, or of a plan
-# that is not there or not kept.
+# that is not there or not kept. What took long is said, so that it can be seen
+# where a suite's time goes.
 tap_run()
 {
-	local prefix=$1 line plan='' count=0 bad=0 status=0
+	local prefix=$1 line plan='' count=0 bad=0 status=0 start=$SECONDS
 	shift
 	while IFS= read -r line; do
 		if [[ $line =~ ^(ok|not\ ok)([ 0-9]*)(-\ )?(.*)$ ]]; then
@@ -81,6 +82,7 @@ tap_run()
 
 	[[ $plan == "$count" && ( $status == 0 || $bad != 0 ) ]] ||
 		tap_result 1 "$prefix: ran $count of ${plan:-?} tests, exit status $status"
+	((SECONDS - start < 10)) || echo "# $prefix: $((SECONDS - start)) s"
 }
 
 # tap_done: the plan. Its status is that of all results.

@@ -6,5 +6,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . tests/tap.sh
 
-tap_run "debug" ./lab run --kernel debug --timeout 1800 -- tests/guest/verbs.sh
+for kernel in patched debug; do
+	tap_run "$kernel" ./lab run --kernel "$kernel" --timeout 3600 -- \
+		tests/guest/verbs.sh
+done
 tap_done

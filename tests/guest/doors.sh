@@ -139,7 +139,7 @@ essence()
 	user "BAR" doors_transfer "$1" "$bar" "$bar1" 64K
 	user "access" doors_access "$1" "$bar"
 	user "refused" doors_refused "$1" "$bar"
-	lifetime "$1"
+	user "lifetime" doors_lifetime "$1" "$bar" $many
 	in_use "$1"
 	revoked "$1" "unbind" $limit "$bar0" unbind_bar0 bind_bar0
 	revoked "$1" "detach" $limit "$nvme0" detach_nvme0 attach_nvme0
@@ -239,7 +239,8 @@ vanilla*)
 	;;
 debug)
 	first_door essence
-	prefixed "others" others 64K verbs
+	user "others" doors_transfer verbs /dev/udmabuf /dev/dma_heap/system \
+		64K
 	nothing_left "others"
 	;;
 *)
