@@ -15,6 +15,13 @@ die()
 	exit 1
 }
 
+# Prints the first Debian mirror that apt is configured for, or nothing.
+debian_mirror()
+{
+	apt-get indextargets --format "\$(SITE)" 'Created-By: Packages' \
+		'Origin: Debian' 'Label: Debian' 'Component: main' | sed -n 1p
+}
+
 # Puts the tarball into the current folder, with an apt of our own: the user's
 # lists and sources stay as they are.
 download()
@@ -30,9 +37,7 @@ download()
 		-o Acquire::Retries=3
 	)
 
-	mirror=$(apt-get indextargets --format "\$(SITE)" 'Created-By: Packages' \
-		 'Origin: Debian' 'Label: Debian' 'Component: main')
-	mirror=${mirror%%$'\n'*}
+	mirror=$(debian_mirror)
 	[ -n "$mirror" ] ||
 		die "apt knows no Debian mirror: run apt-get update, or $help"
 

@@ -43,7 +43,7 @@ extract_source()
 		lab_git init -q -b vanilla "$vanilla"
 		lab_git -C "$vanilla" config core.fsync none
 		lab_git -C "$vanilla" config gc.auto 0
-		echo '/out*/' >>"$vanilla/.git/info/exclude"
+		printf '%s\n' '/out*/' '/linux-*_*' >>"$vanilla/.git/info/exclude"
 	fi
 	export GIT_DIR=$vanilla/.git GIT_INDEX_FILE=$new.index
 	GIT_WORK_TREE=$new lab_git -C "$new" add -Af .
@@ -262,6 +262,30 @@ build_kernel()
 	mkdir -p "$kernel_dir/$1"
 	step "$1" "$1 kernel" make_kernel "$1"
 	set_stamp "$1" "$input"
+}
+
+# Debian packages of the patched kernel and its headers, as README tells users to
+# build them.
+make_kernel_packages()
+{
+	local to=$kernel_dir/packages
+	"${kernel_make[@]}" -C "$patched" O="$patched/out" KDEB_COMPRESS=none \
+		KDEB_PKGVERSION="$(source_version)" bindeb-pkg
+	rm -rf "$to"
+	mkdir "$to"
+	mv "$patched"/linux-{image,headers}-*.deb "$to"
+	rm -f "$patched"/linux-{libc-dev,upstream}_*
+}
+
+build_kernel_packages()
+{
+	local input
+	build_kernel patched
+	input=$(<"$BUILD/stamp/patched")
+	up_to_date kernel-packages "$input" && return
+	step kernel-packages "packages of the patched kernel" \
+		make_kernel_packages
+	set_stamp kernel-packages "$input"
 }
 
 # ---- our modules

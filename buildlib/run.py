@@ -82,6 +82,7 @@ def parse(argv):
 	parser.add_argument("--timeout", type=float, metavar="S")
 	parser.add_argument("--icount", action="store_true")
 	parser.add_argument("--append", action="append", default=[])
+	parser.add_argument("--image", metavar="FILE")
 	parser.add_argument("--name")
 	parser.add_argument("--no-build", action="store_true")
 	end = argv.index("--") if "--" in argv else len(argv)
@@ -95,6 +96,10 @@ def parse(argv):
 		parser.error("run: no command given")
 	if args.bar_size < 1 or args.bar_size & (args.bar_size - 1):
 		parser.error("--bar-size: a BAR's size is a power of two")
+	if args.image and args.mode == "shell":
+		parser.error("--image: run only")
+	if args.image and not os.path.isfile(args.image):
+		parser.error(f"--image: there is no file {args.image}")
 	if args.name and not re.fullmatch(r"[A-Za-z0-9][\w.-]*", args.name):
 		parser.error(f"--name: {args.name!r} cannot name a folder")
 	if args.icount and args.smp not in (None, 1):
@@ -225,6 +230,24 @@ class Guest:
 
 	# ---- what the guest consists of
 
+	def root(self):
+		"""
+		Options and kernel arguments: the host's root, or an image and
+		its own init, which systemd then has run what we want.
+		"""
+		if not self.args.image:
+			return [], ("root=root rootfstype=9p rootflags=trans=virtio,"
+				    "version=9p2000.L,msize=512000,cache=loose ro "
+				    f"init={ROOT}/buildlib/guest/init")
+		host = "/run/lab/host"
+		# the image stays as it is
+		return (["-drive", "if=virtio,format=raw,snapshot=on,file=" +
+			 self.args.image.replace(",", ",,")],
+			"root=/dev/vda rw init=/lib/systemd/systemd "
+			'systemd.run="/bin/mount -m -t 9p -o trans=virtio,'
+			f'version=9p2000.L,ro root {host}" '
+			f'systemd.run="{host}{ROOT}/buildlib/guest/installed"')
+
 	def image(self, name, mib):
 		"""A fresh sparse file of zeros."""
 		path = os.path.join(self.folder, name + ".img")
@@ -287,10 +310,9 @@ class Guest:
 		args = self.args
 		machine = "q35"
 		# no_timer_check: it counts ticks, which a busy host loses
+		disk, root = self.root()
 		append = ("console=ttyS0 loglevel=5 panic=-1 oops=panic "
-			  "no_timer_check pty.legacy_count=0 root=root rootfstype=9p rootflags=trans=virtio,"
-			  "version=9p2000.L,msize=512000,cache=loose ro "
-			  f"init={ROOT}/buildlib/guest/init "
+			  f"no_timer_check pty.legacy_count=0 {root} "
 			  f"LAB_JOB={self.folder}/job")
 		argv = ["qemu-system-x86_64", "-name", "lab-" +
 			os.path.basename(self.folder), "-nodefaults",
@@ -333,7 +355,7 @@ class Guest:
 			else:
 				argv += ["-device", "virtserialport,"
 					 f"chardev={name},name=lab.{name}"]
-		return argv + self.test_devices()
+		return argv + disk + self.test_devices()
 
 	def write_job(self):
 		"""What guest/init reads."""
