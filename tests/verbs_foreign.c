@@ -47,6 +47,12 @@ static void refuses(char *p, size_t len, int access, int error,
 		ibv_dereg_mr(mr);
 }
 
+static void map_at(char *p, int fd)
+{
+	if (mmap(p, size, RW, MAP_SHARED | MAP_FIXED, fd, 0) != p)
+		give_up("adjacent mappings");
+}
+
 int main(int argc, char **argv)
 {
 	int fd, ro_fd, dev_fd;
@@ -94,16 +100,19 @@ int main(int argc, char **argv)
 
 	p = mmap(NULL, 3 * size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
 		 0);
-	if (mmap(p, size, RW, MAP_SHARED | MAP_FIXED, fd, 0) != p ||
-	    mmap(p + size, size, RW, MAP_SHARED | MAP_FIXED, fd, 0) !=
-	    p + size ||
-	    mmap(p + 2 * size, size, RW, MAP_SHARED | MAP_FIXED, dev_fd, 0) !=
-	    p + 2 * size)
-		give_up("adjacent mappings");
+	map_at(p, fd);
+	map_at(p + size, fd);
+	map_at(p + 2 * size, dev_fd);
 	registers(p, 2 * size, "two mappings");
 	refuses(p + size, 2 * size, ALL_ACCESS, EFAULT,
 		"mappings of two devices");
 	refuses(p, 3 * size, ALL_ACCESS, EFAULT, "all three mappings");
+
+	/* The pool gives away the lowest addresses first. */
+	munmap(p, 2 * size);
+	map_at(p + size, fd);
+	map_at(p, fd);
+	registers(p, 2 * size, "two mappings, whose memory is not contiguous");
 	munmap(p, 3 * size);
 	return done_testing();
 }

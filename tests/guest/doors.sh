@@ -140,9 +140,7 @@ essence()
 	user "access" doors_access "$1" "$bar"
 	user "refused" doors_refused "$1" "$bar"
 	user "lifetime" doors_lifetime "$1" "$bar" $many
-	in_use "$1"
 	revoked "$1" "unbind" $limit "$bar0" unbind_bar0 bind_bar0
-	revoked "$1" "detach" $limit "$nvme0" detach_nvme0 attach_nvme0
 }
 
 # others MAX DOOR...: dma-bufs of others, in system memory.

@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 #
 # The guest's half of verbs.t. bar0 and bar1 are bound, nvme0's CMB is
-# attached. The CMB is trapped by QEMU and far slower: its sizes are small, and
-# on the debug kernel all of them, unless there is time (LAB_LONG).
+# attached. The CMB is trapped by QEMU and far slower: its sizes are small. On the
+# debug kernel all sizes are, and there is less of the CMB, unless there is time
+# (LAB_LONG).
 # shellcheck disable=SC2154 # $pci and $class come from device.sh
 set -euo pipefail
 . tests/tap.sh
@@ -65,11 +66,13 @@ user "CMB" verbs_transfer "$cmb" "$bar" 64K
 [[ $size == 64K ]] || tap_run "BAR, much host memory" timeout 120 bash -c \
 	"ulimit -l unlimited; exec verbs_transfer $bar $bar1 $size"
 user "BAR: access" verbs_access "$bar"
-user "CMB: access" verbs_access "$cmb"
 user "BAR: range" verbs_range "$bar" "$bar1"
-user "CMB: range" verbs_range "$cmb" "$bar"
 user "BAR: lifetime" verbs_lifetime "$bar" 32M
-user "CMB: lifetime" verbs_lifetime "$cmb" 32M
+if [[ $size != 64K ]]; then
+	user "CMB: access" verbs_access "$cmb"
+	user "CMB: range" verbs_range "$cmb" "$bar"
+	user "CMB: lifetime" verbs_lifetime "$cmb" 32M
+fi
 user "fork" verbs_fork "$bar"
 RDMAV_FORK_SAFE=1 user "fork, RDMAV_FORK_SAFE" verbs_fork "$bar"
 foreign bar0 64K "$bar1"
