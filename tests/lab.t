@@ -77,6 +77,8 @@ usage "no command" "no command given" run --kernel vanilla
 usage "a command without --" "put -- before the command" run true
 usage "BAR size" "power of two" run --bar-size 3 -- true
 usage "two CPUs and --icount" "one CPU" run --icount --smp 2 -- true
+usage "no such image" "there is no file /nonexistent" run --image /nonexistent -- true
+usage "a shell in an image" "run only" shell --image lab
 usage "a bad name" "cannot name a folder" run --name ../x -- true
 usage "unknown part" "no part named frob" build frob
 usage "unknown suite" "no suite named frob" test frob
