@@ -26,7 +26,10 @@
 #include "iopmem.h"
 
 /* scatterlist.length has 32 bits. */
-#define MAX_SEGMENT	SZ_2G
+#define MAX_SEGMENT	ALIGN_DOWN(UINT_MAX, PAGE_SIZE)
+
+/* Of a table for DMA: devices have limits, and like large aligned blocks. */
+#define MAX_DMA_SEGMENT	SZ_2G
 
 /* Pages that are pinned at a time: their addresses fill a page. */
 #define PIN_BATCH	(PAGE_SIZE / sizeof(struct page *))
@@ -173,35 +176,46 @@ err_module:
 	return ret;
 }
 
-static int get_region_pages(struct iopmem_peer_range *range, u64 len,
-			    int write, struct sg_table *sgt)
+static int alloc_region_table(struct iopmem_peer_range *range,
+			      struct sg_table *sgt, u64 max_segment)
 {
+	u64 len = range->holder.length;
 	struct scatterlist *sg;
 	struct page *page;
 	int i, ret;
 
-	if (write && !range->writable)
-		return -EFAULT;
-
-	/* From here on the memory can be read through the network. */
-	ret = iopmem_region_zero(range->region, range->offset, len);
-	if (ret)
-		return ret;
-
-	ret = sg_alloc_table(sgt, DIV_ROUND_UP_ULL(len, MAX_SEGMENT),
+	ret = sg_alloc_table(sgt, DIV_ROUND_UP_ULL(len, max_segment),
 			     GFP_KERNEL);
 	if (ret)
 		return ret;
 
 	page = iopmem_region_page(range->region, range->offset);
 	for_each_sgtable_sg(sgt, sg, i) {
-		u64 chunk = min_t(u64, len, MAX_SEGMENT);
+		u64 chunk = min(len, max_segment);
 
 		sg_set_page(sg, page, chunk, 0);
 		page += chunk >> PAGE_SHIFT;
 		len -= chunk;
 	}
 	return 0;
+}
+
+static int get_region_pages(struct iopmem_peer_range *range, int write,
+			    struct sg_table *sgt)
+{
+	int ret;
+
+	if (write && !range->writable)
+		return -EFAULT;
+
+	/* From here on the memory can be read through the network. */
+	ret = iopmem_region_zero(range->region, range->offset,
+				 range->holder.length);
+	if (ret)
+		return ret;
+
+	/* As few as can be: a device that copies by CPU has no limit. */
+	return alloc_region_table(range, sgt, MAX_SEGMENT);
 }
 
 /*
@@ -263,7 +277,7 @@ static int pin_foreign_pages(struct iopmem_peer_range *range,
 							       pages, pinned, 0,
 							       (size_t)pinned <<
 							       PAGE_SHIFT,
-							       MAX_SEGMENT,
+							       MAX_DMA_SEGMENT,
 							       npages,
 							       GFP_KERNEL);
 		else
@@ -307,7 +321,7 @@ static int iopmem_peer_get_pages(unsigned long addr, size_t size, int write,
 		return ret;
 
 	if (range->region)
-		return get_region_pages(range, len, write, sg_head);
+		return get_region_pages(range, write, sg_head);
 
 	ret = pin_foreign_pages(range, first, len >> PAGE_SHIFT, write);
 	if (!ret)
@@ -330,7 +344,15 @@ static int iopmem_peer_dma_map(struct sg_table *sg_head, void *client_context,
 			       struct device *dma_device, int dmasync,
 			       int *nmap)
 {
+	struct iopmem_peer_range *range = client_context;
 	int ret;
+
+	if (range->region && range->holder.length > MAX_DMA_SEGMENT) {
+		sg_free_table(sg_head);
+		ret = alloc_region_table(range, sg_head, MAX_DMA_SEGMENT);
+		if (ret)
+			return ret;
+	}
 
 	/* Checks the route: EREMOTEIO if the device does not reach the BAR. */
 	ret = dma_map_sgtable(dma_device, sg_head, DMA_BIDIRECTIONAL, 0);
