@@ -54,12 +54,13 @@ static int attach(struct pci_dev *pdev)
 	u64 size;
 	int ret;
 
-	provider = iopmem_provider_get(pdev);
-	if (IS_ERR(provider)) {
-		if (provider == ERR_PTR(-ENODEV))
-			pci_err(pdev, "this function has no peer-to-peer memory\n");
-		return PTR_ERR(provider);
+	if (!p2pmem_has_pool(pdev)) {
+		pci_err(pdev, "this function has no peer-to-peer memory\n");
+		return -ENODEV;
 	}
+	provider = iopmem_provider_get(pdev);
+	if (IS_ERR(provider))
+		return PTR_ERR(provider);
 
 	if (provider->dev) {
 		ret = -EEXIST;

@@ -27,8 +27,10 @@ static inline void p2pmem_page_claim(struct page *page)
 		cpu_relax();
 }
 
-static inline void p2pmem_page_unclaim(struct page *page)
+/* False if somebody else has the page, too. */
+static inline bool p2pmem_page_unclaim(struct page *page)
 {
+	return page_ref_count(page) == 1;
 }
 #else
 /* A page in the pool has a count of 0, which its user sets to 1. */
@@ -37,24 +39,39 @@ static inline void p2pmem_page_claim(struct page *page)
 	set_page_count(page, 1);
 }
 
-static inline void p2pmem_page_unclaim(struct page *page)
+/*
+ * In one step: where zapping a mapping interrupts no other CPU, a lockless
+ * lookup that found the page before may still want a reference.
+ */
+static inline bool p2pmem_page_unclaim(struct page *page)
 {
-	set_page_count(page, 0);
+	return page_ref_freeze(page, 1);
 }
 #endif
 
-#ifndef HAVE_PCI_HAS_P2PMEM
+#ifdef HAVE_PCI_HAS_P2PMEM
+static inline bool p2pmem_has_pool(struct pci_dev *pdev)
+{
+	return rcu_access_pointer(pdev->p2pdma);
+}
+#else
 /*
  * There may be pdev->p2pdma without a pool, which the calls that allocate do
  * not expect. The pool's attributes come and go with it.
  */
-static inline bool pci_has_p2pmem(struct pci_dev *pdev)
+static inline bool p2pmem_has_pool(struct pci_dev *pdev)
 {
 	struct kernfs_node *pool = sysfs_get_dirent(pdev->dev.kobj.sd,
 						    "p2pmem");
 
 	sysfs_put(pool);
 	return pool;
+}
+
+/* Whether it is published is no longer told. */
+static inline bool pci_has_p2pmem(struct pci_dev *pdev)
+{
+	return true;
 }
 #endif
 

@@ -174,18 +174,22 @@ static unsigned long give_back(struct iopmem_region *region)
 	bool idle = true;
 
 	for (i = 0; i < region->npages && idle; i++) {
-		idle = page_ref_count(region_page(region, i)) == 1;
+		idle = p2pmem_page_unclaim(region_page(region, i));
 		cond_resched();
 	}
 
 	if (idle) {
-		for (i = 0; i < region->npages; i++)
-			p2pmem_page_unclaim(region_page(region, i));
 		if (region->npages > 1)
 			percpu_ref_put_many(ref, region->npages - 1);
 		pci_free_p2pmem(region->provider->pdev, region->vaddr,
 				region->npages << PAGE_SHIFT);
 		return 0;
+	}
+
+	/* those before the one that is busy */
+	for (i--; i > 0; i--) {
+		p2pmem_page_claim(region_page(region, i - 1));
+		cond_resched();
 	}
 
 	for (i = 0; i < region->npages; i++) {
