@@ -59,6 +59,13 @@ by_member()
 		cut -d : -f 3)" --inh-caps=-all --bounding-set=-all "${@:2}"
 }
 
+# modules_in FOLDER: where udevd's programs look, which have a PATH of their own
+modules_in()
+{
+	echo "ENV{MODPROBE_OPTIONS}=\"-d $1 -C /run/lab/modprobe.d\"" \
+		>/usr/lib/udev/rules.d/00-lab.rules
+}
+
 nothing_there()
 {
 	[[ ! -e $class && ! -e /dev/iopmem0 ]] && ! lsmod | grep iopmem
@@ -66,9 +73,7 @@ nothing_there()
 
 cover /usr/lib/udev
 cover /etc/rdma
-# Where the lab's modules are: udevd's programs have a PATH of their own.
-echo "ENV{MODPROBE_OPTIONS}=\"-d $LAB_MODULES -C /run/lab/modprobe.d\"" \
-	>/usr/lib/udev/rules.d/00-lab.rules
+modules_in "$LAB_MODULES"
 /usr/lib/systemd/systemd-udevd --daemon --resolve-names=late
 bar0=$(pci_path bar0)
 bar1=$(pci_path bar1)
@@ -78,6 +83,25 @@ trigger add "$bar0" "$bar1" "$nvme0"
 tap_ok "as installed, nothing is bound or loaded" nothing_there
 tap_is "as installed, no module is loaded for memory" \
 	"$(grep -v '^#' /etc/rdma/modules/iopmem.conf)" ""
+
+# What cannot be done
+edu=$(pci_path edu)
+printf '%s bind\n' "${bar0##*/}" "${edu##*/}" >$conf
+log_from_here
+modules_in /nowhere
+udevadm control --reload
+trigger add "$bar0"
+tap_ok "the module is missing: the log says so" \
+	logged "iopmem-device: ${bar0##*/}: there is no module iopmem"
+modules_in "$LAB_MODULES"
+udevadm control --reload
+trigger add "$edu"
+tap_ok "a function without a BAR for it: the log says so" \
+	logged "iopmem-device: ${edu##*/}: not bound: see above"
+tap_is "below the kernel's reason" "$(logged "" | grep -B 2 "not bound" |
+	grep -c "iopmem ${edu##*/}: no prefetchable memory BAR")" 1
+tap_is "another driver may have the function" "$(cat "$edu/driver_override")" \
+	"(null)"
 
 # By address, with all that a file may have in it
 log_from_here
