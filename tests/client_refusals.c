@@ -224,6 +224,9 @@ int main(int argc, char **argv)
 		refused(CLIENT_USUAL, EOPNOTSUPP,
 			"acquire get_pages put_pages release",
 			"a client with RAM, rxe");
+		refused(flags | PEER_CLIENT_MIXED, EOPNOTSUPP,
+			"acquire get_pages put_pages release",
+			"a client with PCI memory and RAM, rxe");
 	}
 	failing_steps();
 	arguments();

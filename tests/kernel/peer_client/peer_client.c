@@ -100,7 +100,7 @@ struct client {
  * @nblocks: how many
  * @order: of a block, in pages
  * @blocks: first page of each
- * @kaddr: PCI: the whole, which is contiguous
+ * @kaddr: PCI: the whole, which is contiguous; MIXED leaves the end unused
  */
 struct buffer {
 	struct kref kref;
@@ -266,13 +266,13 @@ static void buffer_free(struct kref *kref)
 	struct buffer *buffer = container_of(kref, struct buffer, kref);
 	unsigned int i;
 
+	for (i = 0; i < buffer->nblocks; i++)
+		if (buffer->blocks[i] &&
+		    !is_pci_p2pdma_page(buffer->blocks[i]))
+			__free_pages(buffer->blocks[i], buffer->order);
 	if (buffer->kaddr)
 		pci_free_p2pmem(provider, buffer->kaddr,
 				buffer->nblocks * block_size(buffer));
-	else
-		for (i = 0; i < buffer->nblocks; i++)
-			if (buffer->blocks[i])
-				__free_pages(buffer->blocks[i], buffer->order);
 	count(buffer->client, &buffer->client->state.buffers, -1);
 	mutex_destroy(&buffer->lock);
 	kfree(buffer);
@@ -300,11 +300,10 @@ static int fill_from_provider(struct buffer *buffer)
 	return 0;
 }
 
-static int fill_from_ram(struct buffer *buffer)
+/* From block @i on */
+static int fill_from_ram(struct buffer *buffer, unsigned int i)
 {
-	unsigned int i;
-
-	for (i = 0; i < buffer->nblocks; i++) {
+	for (; i < buffer->nblocks; i++) {
 		buffer->blocks[i] = alloc_pages(GFP_KERNEL | __GFP_ZERO,
 						buffer->order);
 		if (!buffer->blocks[i])
@@ -339,7 +338,9 @@ static struct buffer *buffer_alloc(struct client *client, struct file *file,
 	count(client, &client->state.buffers, 1);
 
 	ret = flags & PEER_CLIENT_PCI ? fill_from_provider(buffer) :
-					fill_from_ram(buffer);
+					fill_from_ram(buffer, 0);
+	if (!ret && flags & PEER_CLIENT_MIXED)
+		ret = fill_from_ram(buffer, buffer->nblocks - 1);
 	if (ret) {
 		buffer_put(buffer);
 		return ERR_PTR(ret);

@@ -40,6 +40,8 @@ enum peer_client_flags {
 	 * may run meanwhile; else with a lock that acquire and release take
 	 */
 	PEER_CLIENT_UNLOCKED = 1 << 7,
+	/* PCI: but for the last block, which is RAM */
+	PEER_CLIENT_MIXED = 1 << 8,
 };
 
 #define PEER_CLIENT_BIG_PAGE	65536
