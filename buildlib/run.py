@@ -83,6 +83,7 @@ def parse(argv):
 	parser.add_argument("--icount", action="store_true")
 	parser.add_argument("--append", action="append", default=[])
 	parser.add_argument("--image", metavar="FILE")
+	parser.add_argument("--own-kernel", metavar="FOLDER")
 	parser.add_argument("--name")
 	parser.add_argument("--no-build", action="store_true")
 	end = argv.index("--") if "--" in argv else len(argv)
@@ -100,6 +101,8 @@ def parse(argv):
 		parser.error("--image: run only")
 	if args.image and not os.path.isfile(args.image):
 		parser.error(f"--image: there is no file {args.image}")
+	if args.own_kernel and not args.image:
+		parser.error("--own-kernel: with --image only")
 	if args.name and not re.fullmatch(r"[A-Za-z0-9][\w.-]*", args.name):
 		parser.error(f"--name: {args.name!r} cannot name a folder")
 	if args.icount and args.smp not in (None, 1):
@@ -132,6 +135,14 @@ def build(kernel):
 
 def kernel_image(kernel):
 	return os.path.join(BUILD, "kernel", kernel, "bzImage")
+
+
+def boot_files(args):
+	"""The kernel, and with a distribution's its initrd."""
+	if args.own_kernel:
+		return [os.path.join(args.own_kernel, name)
+			for name in ("vmlinuz", "initrd.img")]
+	return [kernel_image(args.kernel)]
 
 
 def make_folder(name):
@@ -331,9 +342,11 @@ class Guest:
 			machine += ",kernel-irqchip=split"
 			argv += ["-device", "intel-iommu"]
 			append += " intel_iommu=on"
-		argv += ["-machine", machine, "-kernel",
-			 kernel_image(args.kernel), "-append",
+		argv += ["-machine", machine, "-append",
 			 " ".join([append] + args.append)]
+		for option, path in zip(("-kernel", "-initrd"),
+					boot_files(args)):
+			argv += [option, path]
 		argv += ["-chardev", f"file,id=console,path={self.console}",
 			 "-serial", "chardev:console"]
 		for tag, path, readonly in (("root", "/", "on"),
@@ -760,8 +773,9 @@ def main():
 	try:
 		if not (args.no_build or "LAB_NO_BUILD" in os.environ):
 			build(args.kernel)
-		if not os.path.exists(kernel_image(args.kernel)):
-			say(f"the {args.kernel} kernel is not built")
+		kernel = boot_files(args)[0]
+		if not os.path.exists(kernel):
+			say(f"there is no kernel {kernel}")
 			return 1
 		folder = make_folder(args.name or f"pid{os.getpid()}")
 		forget_old_runs()

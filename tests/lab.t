@@ -78,6 +78,7 @@ usage "a command without --" "put -- before the command" run true
 usage "BAR size" "power of two" run --bar-size 3 -- true
 usage "two CPUs and --icount" "one CPU" run --icount --smp 2 -- true
 usage "no such image" "there is no file /nonexistent" run --image /nonexistent -- true
+usage "a kernel of no image" "with --image only" run --own-kernel / -- true
 usage "a shell in an image" "run only" shell --image lab
 usage "a bad name" "cannot name a folder" run --name ../x -- true
 usage "unknown part" "no part named frob" build frob

@@ -61,6 +61,13 @@ in_shell()
 	echo "bash -ec '. tests/guest/device.sh; $*'"
 }
 
+# run_as USER CMD...: without privileges
+run_as()
+{
+	setpriv --reuid "$1" --regid "$1" --init-groups --inh-caps=-all \
+		--bounding-set=-all "${@:2}"
+}
+
 unbind()
 {
 	echo "${1##*/}" >"$1/driver/unbind"

@@ -14,15 +14,13 @@ write_bw()
 	local options=(-d rxe0 -F --disable_pcie_relaxed -s 65536 -n 100
 		       --p2p_dev="$bar0" --use_p2p)
 	local server
-	setpriv --reuid "$1" --regid "$1" --init-groups --inh-caps=-all \
-		--bounding-set=-all ib_write_bw-iopmem "${options[@]}" &
+	run_as "$1" ib_write_bw-iopmem "${options[@]}" &
 	server=$!
 	until ss -Hltn 'sport = 18515' | grep -q . ||
 	      ! kill -0 $server 2>/dev/null; do
 		sleep 0.1
 	done
-	setpriv --reuid "$1" --regid "$1" --init-groups --inh-caps=-all \
-		--bounding-set=-all ib_write_bw-iopmem "${options[@]}" 127.0.0.1
+	run_as "$1" ib_write_bw-iopmem "${options[@]}" 127.0.0.1
 	wait $server
 }
 

@@ -124,6 +124,28 @@ purged()
 	tap_ok "all is as before" diff before <(files)
 }
 
+# A kernel without peer memory clients that has the RDMA stack of a vendor: the
+# headers' own header and symbols, moved to where vendors have theirs
+vendor_stack()
+{
+	local other=$kernel-vendor
+	local headers=/usr/src/headers-$other ofa
+	ofa=/usr/src/ofa_kernel/$(uname -m)/$other
+	cp -r "$(readlink -f "/lib/modules/$kernel/build")" "$headers"
+	mkdir -p "$ofa/include/rdma" "/lib/modules/$other"
+	ln -s "$headers" "/lib/modules/$other/build"
+	mv "$headers/include/rdma/peer_mem.h" "$ofa/include/rdma"
+	grep 'ib_.*peer_mem' "$headers/Module.symvers" >"$ofa/Module.symvers"
+	sed -i '/ib_.*peer_mem/d' "$headers/Module.symvers"
+	tap_ok "dkms builds with a vendor's RDMA stack" \
+		dkms build "iopmem/$1" -k "$other"
+	tap_is "both modules" "$(find "/var/lib/dkms/iopmem/$1/$other" \
+		-name '*.ko*' -printf '%f\n' | sed 's/\.ko.*//' |
+		LC_ALL=C sort)" $'iopmem\niopmem_peer'
+	dkms remove "iopmem/$1" -k "$other"
+	rm -r "${ofa%/*/*}" "$headers" "/lib/modules/$other"
+}
+
 # For the boot that follows: devices by their kind, and users
 configured()
 {
@@ -139,6 +161,7 @@ files >before
 {
 	installed
 	upgraded
+	vendor_stack 1.0.1
 	purged
 	tap_ok "installed for good" configured
 	tap_done
