@@ -28,6 +28,9 @@ system+=,libelf-dev
 newest=systemd-sysv,udev,kmod,iproute2,rdma-core,libibverbs1,dkms
 newest+=,linux-image-amd64,linux-headers-amd64,initramfs-tools
 
+# Nothing that a script leaves running keeps the root's mounts busy.
+alone="unshare --pid --fork --kill-child"
+
 # in_root RELEASE SCRIPT PACKAGES TARGET RESULT...: the results of SCRIPT in a
 # clean root that has PACKAGES, and, in /lab, what is in the release's folder in/.
 # The files RESULT come out of there; the root ends in TARGET.
@@ -42,7 +45,7 @@ in_root()
 		--aptopt='Acquire::Check-Valid-Until "false"' \
 		--customize-hook="mkdir \"\$1/lab\"" \
 		--customize-hook="sync-in $folder/in /lab" \
-		--customize-hook="chroot \"\$1\" bash /lab/source/$script || :" \
+		--customize-hook="$alone chroot \"\$1\" bash /lab/source/$script || :" \
 		--customize-hook="copy-out ${*/#//lab/} $folder" \
 		--customize-hook="rm -r \"\$1/lab\"" \
 		"$release" "$target" "$mirror" >"$log" 2>&1 || status=$?
@@ -72,11 +75,12 @@ build_and_install()
 		tests/guest/packages.sh
 }
 
-# newest_kernel RELEASE: with packages that another release has built
+# newest_kernel RELEASE: with the packages that were built last
 newest_kernel()
 {
 	local folder=$work/$1 debs
-	debs=$(find "$work" -path '*/in/debs' -print -quit)
+	debs=$(find "$work" -path '*/in/debs' -printf '%T@ %p\n' | sort -n |
+		sed -n '$s/^[^ ]* //p')
 	if [[ ! $debs ]]; then
 		tap_result 1 "$1: run it for another release first"
 		return

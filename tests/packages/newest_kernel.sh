@@ -11,10 +11,17 @@ cd /lab
 export DEBIAN_FRONTEND=noninteractive
 
 kernel=$(ls /lib/modules)
+
+install()
+{
+	apt-get install --yes --no-install-recommends ./*.deb && return
+	grep -h -A 5 -E 'error|warning' /var/lib/dkms/iopmem/*/build/make.log
+	return 1
+}
+
 {
 	tap_ok "it is Linux 7 or later" test "${kernel%%.*}" -ge 7
-	tap_ok "the packages can be installed" apt-get install --yes \
-		--no-install-recommends ./*.deb
+	tap_ok "the packages can be installed" install
 	tap_is "dkms has built for $kernel" \
 		"$(dkms status iopmem | cut -d : -f 1,2)" \
 		"iopmem/1.0.0, $kernel, $(uname -m): installed"
