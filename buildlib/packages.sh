@@ -14,13 +14,11 @@ lab_packages=(
 	sparse shellcheck
 	# the manual pages, and what the library's tests check it with
 	pandoc man-db g++ valgrind
-	# rdma-core with our patch
-	libnl-3-dev libnl-route-3-dev python3-dev cython3
 	# our packages, and clean systems to install them in
 	dpkg-dev debhelper mmdebstrap genext2fs clang rpm rpmlint
 	# the guest, whose root is the host's
 	qemu-system-x86 iproute2 rdma-core ibverbs-providers ibverbs-utils
-	python3-pyverbs fio nvme-cli strace udev hostname
+	python3-pyverbs perftest fio nvme-cli strace udev hostname
 )
 
 # What kernel-patches/ applies to. Debian's security archive has it.

@@ -26,7 +26,7 @@ stamp=$work/bin/.stamp
 # shellcheck source=buildlib/debian_source.sh
 . "$repo/buildlib/debian_source.sh"
 
-inputs=("$repo"/perftest/p2p_memory.[ch] "$repo"/perftest/*.patch
+inputs=("$repo"/perftest/*.[ch] "$repo"/perftest/*.patch
 	"$repo/kernel-headers/rdma/iopmem.h" "$0")
 state=$(cat "${inputs[@]}" | sha256sum)
 if [ -e "$stamp" ] && [ "$(<"$stamp")" = "$state" ]; then
@@ -44,7 +44,7 @@ tar -xf "$tarball" --strip-components=1 --no-same-owner
 for patch in "$repo"/perftest/*.patch; do
 	patch -p1 --fuzz=0 <"$patch"
 done
-install -m 644 -t src "$repo"/perftest/p2p_memory.[ch]
+install -m 644 -t src "$repo"/perftest/*.[ch]
 # Relative, so that ccache finds the objects again from another clone.
 install -D -m 644 -t include/rdma "$repo/kernel-headers/rdma/iopmem.h"
 

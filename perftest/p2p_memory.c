@@ -3,7 +3,9 @@
  * PCI BAR memory of a /dev/iopmemN as the buffer of a test.
  *
  * Each mapping of the device is memory of its own, fresh and zeroed, and can be
- * registered as host memory is where the kernel has peer memory support.
+ * registered as host memory is where the kernel has peer memory support. The
+ * same memory is to be had as a dma-buf, which can be registered where the RDMA
+ * device's driver knows dma-bufs.
  */
 
 #include <errno.h>
@@ -27,9 +29,17 @@ struct p2p_memory_ctx {
 	struct memory_ctx base;
 	const char *path;
 	int fd;
+	bool dmabuf;
 	bool wants_zeroes;
 	bool verbose;
 };
+
+/* What the report says of the memory, as it was when it was chosen. */
+static struct {
+	const char *path;
+	const char *door;
+	struct iopmem_info info;
+} chosen;
 
 void p2p_memory_usage(void)
 {
@@ -37,6 +47,14 @@ void p2p_memory_usage(void)
 	printf(" Use PCI memory of %s for the buffers\n", DEFAULT_DEVICE);
 	printf("      --p2p_dev=<path> ");
 	printf(" Use PCI memory of this device (/dev/iopmemN) for the buffers, implies --use_p2p\n");
+	printf("      --use_p2p_dmabuf ");
+	printf(" Register PCI memory as a dma-buf, implies --use_p2p\n");
+}
+
+static const char *cache_mode(const struct iopmem_info *info)
+{
+	return info->cache_mode == IOPMEM_CACHE_WC ? "write-combining" :
+						     "uncached";
 }
 
 static int get_info(int fd, struct iopmem_info *info)
@@ -69,6 +87,9 @@ static void print_need(int fd, uint64_t need)
 static const char other_remedy[] =
 	"Name a /dev/iopmemN; for a file or another device see --mmap";
 
+static const char no_route[] =
+	"The RDMA device has no PCIe route to the memory: put both below one PCIe switch, and check ACS";
+
 static const char *open_remedy(int error)
 {
 	switch (error) {
@@ -91,6 +112,21 @@ static const char *map_remedy(int error)
 	case ENOMEM:
 	case ENOSPC:
 		return "Use a smaller message size (-s), fewer QPs (-q) or flows (--flows), or free memory that others hold";
+	case ENODEV:
+		return open_remedy(error);
+	default:
+		return NULL;
+	}
+}
+
+static const char *dmabuf_remedy(int error)
+{
+	switch (error) {
+	case EOPNOTSUPP:
+	case EPROTONOSUPPORT:
+		return "The RDMA device's driver, or its provider in rdma-core, cannot register dma-bufs: try another device, or leave out --use_p2p_dmabuf";
+	case EREMOTEIO:
+		return no_route;
 	case ENODEV:
 		return open_remedy(error);
 	default:
@@ -122,7 +158,7 @@ static const char *reg_remedy(int error)
 	case EFAULT:
 		return "No peer memory client of this kernel has claimed the memory, see the kernel log";
 	case EREMOTEIO:
-		return "The RDMA device has no PCIe route to the memory: put both below one PCIe switch, and check ACS";
+		return no_route;
 	case ENODEV:
 		return open_remedy(error);
 	default:
@@ -174,10 +210,10 @@ static int p2p_memory_init(struct memory_ctx *base)
 		return FAILURE;
 
 	if (ctx->verbose)
-		printf(" PCI memory      : %s, %04x:%02x:%02x.%x, %s, %" PRIu64 " of %" PRIu64 " bytes free\n",
+		printf(" PCI memory      : %s, %04x:%02x:%02x.%x, %s, by %s, %" PRIu64 " of %" PRIu64 " bytes free\n",
 		       ctx->path, info.pci_domain, info.pci_bus,
 		       info.pci_devfn >> 3, info.pci_devfn & 7,
-		       info.cache_mode == IOPMEM_CACHE_WC ? "write-combining" : "uncached",
+		       cache_mode(&info), chosen.door,
 		       (uint64_t)info.free, (uint64_t)info.size);
 	return SUCCESS;
 }
@@ -192,23 +228,45 @@ static int p2p_memory_destroy(struct memory_ctx *base)
 	return SUCCESS;
 }
 
+/* Returns a dma-buf of at least size bytes, or -1. */
+static int alloc_dmabuf(int fd, uint64_t size)
+{
+	struct iopmem_alloc alloc = {
+		.size = size,
+		.fd_flags = O_RDWR | O_CLOEXEC,
+	};
+
+	if (ioctl(fd, IOPMEM_IOC_ALLOC, &alloc))
+		return -1;
+	return alloc.fd;
+}
+
 static int p2p_memory_allocate_buffer(struct memory_ctx *base, int alignment,
 				      uint64_t size, int *dmabuf_fd,
 				      uint64_t *dmabuf_offset, void **addr,
 				      bool *can_init)
 {
 	struct p2p_memory_ctx *ctx = container_of(base, struct p2p_memory_ctx, base);
+	int fd = ctx->dmabuf ? alloc_dmabuf(ctx->fd, size) : ctx->fd;
+	int error;
 
-	*addr = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, ctx->fd, 0);
+	*addr = MAP_FAILED;
+	if (fd >= 0)
+		*addr = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	error = errno;
 	if (*addr == MAP_FAILED) {
-		int error = errno;
-
-		complain("map PCI memory", ctx->path, strerror(error),
-			 map_remedy(error));
+		if (ctx->dmabuf && fd >= 0)
+			close(fd);
+		complain(fd < 0 ? "allocate PCI memory of" : "map PCI memory",
+			 ctx->path, strerror(error), map_remedy(error));
 		print_need(ctx->fd, size);
 		return FAILURE;
 	}
 
+	if (ctx->dmabuf) {
+		*dmabuf_fd = fd;
+		*dmabuf_offset = 0;
+	}
 	/*
 	 * The memory is zeroed already, and a memset() may use instructions
 	 * that uncached memory does not take (DC ZVA on arm64).
@@ -224,6 +282,48 @@ static int p2p_memory_free_buffer(struct memory_ctx *base, int dmabuf_fd,
 	return SUCCESS;
 }
 
+/*
+ * Like memcpy(), which may use instructions that uncached memory does not take:
+ * words where the device's address is a multiple of one, else bytes.
+ */
+static void *copy_to_device(void *dest, const void *src, size_t size)
+{
+	const uint8_t *from = src, *end = from + size;
+	uint8_t *to = dest;
+	uint64_t word;
+
+	while (from < end) {
+		if ((uintptr_t)to % sizeof(word) || end - from < sizeof(word)) {
+			*(volatile uint8_t *)to++ = *from++;
+			continue;
+		}
+		memcpy(&word, from, sizeof(word));
+		*(volatile uint64_t *)to = word;
+		from += sizeof(word);
+		to += sizeof(word);
+	}
+	return dest;
+}
+
+static void *copy_from_device(void *dest, const void *src, size_t size)
+{
+	const uint8_t *from = src, *end = from + size;
+	uint8_t *to = dest;
+	uint64_t word;
+
+	while (from < end) {
+		if ((uintptr_t)from % sizeof(word) || end - from < sizeof(word)) {
+			*to++ = *(const volatile uint8_t *)from++;
+			continue;
+		}
+		word = *(const volatile uint64_t *)from;
+		memcpy(to, &word, sizeof(word));
+		from += sizeof(word);
+		to += sizeof(word);
+	}
+	return dest;
+}
+
 static struct memory_ctx *p2p_memory_create(struct perftest_parameters *params)
 {
 	struct p2p_memory_ctx *ctx;
@@ -233,11 +333,12 @@ static struct memory_ctx *p2p_memory_create(struct perftest_parameters *params)
 	ctx->base.destroy = p2p_memory_destroy;
 	ctx->base.allocate_buffer = p2p_memory_allocate_buffer;
 	ctx->base.free_buffer = p2p_memory_free_buffer;
-	ctx->base.copy_host_to_buffer = memcpy;
-	ctx->base.copy_buffer_to_host = memcpy;
-	ctx->base.copy_buffer_to_buffer = memcpy;
+	ctx->base.copy_host_to_buffer = copy_to_device;
+	ctx->base.copy_buffer_to_host = copy_from_device;
+	ctx->base.copy_buffer_to_buffer = copy_from_device;
 	ctx->path = params->p2p_dev;
 	ctx->fd = -1;
+	ctx->dmabuf = params->use_p2p_dmabuf;
 	ctx->wants_zeroes = params->tst == LAT &&
 			    (params->verb == WRITE || params->verb == WRITE_IMM);
 	ctx->verbose = params->output == FULL_VERBOSITY;
@@ -246,7 +347,6 @@ static struct memory_ctx *p2p_memory_create(struct perftest_parameters *params)
 
 int p2p_memory_select(struct perftest_parameters *params, char **operands)
 {
-	struct iopmem_info info;
 	int fd;
 
 	if (!params->p2p_dev)
@@ -278,15 +378,47 @@ int p2p_memory_select(struct perftest_parameters *params, char **operands)
 		return FAILURE;
 	}
 
+#ifndef HAVE_REG_DMABUF_MR
+	if (params->use_p2p_dmabuf) {
+		fprintf(stderr, " --use_p2p_dmabuf: this perftest was built with a libibverbs without ibv_reg_dmabuf_mr()\n");
+		return FAILURE;
+	}
+#endif
+
 	/* Find out now and not after somebody has waited for the peer. */
-	fd = open_device(params->p2p_dev, &info);
+	fd = open_device(params->p2p_dev, &chosen.info);
 	if (fd < 0)
 		return FAILURE;
 	close(fd);
+	chosen.path = params->p2p_dev;
+	chosen.door = params->use_p2p_dmabuf ? "dma-buf" : "peer memory";
 
 	params->memory_type = MEMORY_P2P;
 	params->memory_create = p2p_memory_create;
 	return SUCCESS;
+}
+
+static void print_json_string(int fd, const char *s)
+{
+	dprintf(fd, "\"");
+	for (; *s; s++)
+		if (*s == '"' || *s == '\\' || (unsigned char)*s < ' ')
+			dprintf(fd, "\\u%04x", (unsigned char)*s);
+		else
+			dprintf(fd, "%c", *s);
+	dprintf(fd, "\"");
+}
+
+void p2p_memory_print_json(int fd)
+{
+	const struct iopmem_info *info = &chosen.info;
+
+	dprintf(fd, "\"PCI_memory\": {\n\"device\": ");
+	print_json_string(fd, chosen.path);
+	dprintf(fd, ",\n\"PCI_address\": \"%04x:%02x:%02x.%x\",\n\"cache_mode\": \"%s\",\n\"door\": \"%s\",\n\"size\": %" PRIu64 "\n},\n",
+		info->pci_domain, info->pci_bus, info->pci_devfn >> 3,
+		info->pci_devfn & 7, cache_mode(info), chosen.door,
+		(uint64_t)info->size);
 }
 
 void p2p_memory_reg_failed(struct memory_ctx *base, uint64_t size)
@@ -294,7 +426,9 @@ void p2p_memory_reg_failed(struct memory_ctx *base, uint64_t size)
 	struct p2p_memory_ctx *ctx = container_of(base, struct p2p_memory_ctx, base);
 	int error = errno;
 
-	complain("register PCI memory", ctx->path,
-		 strerror(error), reg_remedy(error));
+	complain(ctx->dmabuf ? "register a dma-buf of PCI memory" :
+			       "register PCI memory", ctx->path,
+		 strerror(error),
+		 ctx->dmabuf ? dmabuf_remedy(error) : reg_remedy(error));
 	print_need(ctx->fd, size);
 }

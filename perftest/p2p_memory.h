@@ -26,6 +26,9 @@ void p2p_memory_usage(void);
  */
 int p2p_memory_select(struct perftest_parameters *params, char **operands);
 
+/* Prints what the report says of the memory: a member of a JSON object. */
+void p2p_memory_print_json(int fd);
+
 /*
  * Explains why size bytes of this memory could not be registered. Takes the
  * reason from errno, so nothing may come between.
@@ -41,8 +44,12 @@ static inline void p2p_memory_usage(void)
 static inline int p2p_memory_select(struct perftest_parameters *params,
 				    char **operands)
 {
-	fprintf(stderr, " --use_p2p and --p2p_dev: this perftest was built without <rdma/iopmem.h>\n");
+	fprintf(stderr, " --use_p2p, --p2p_dev and --use_p2p_dmabuf: this perftest was built without <rdma/iopmem.h>\n");
 	return 1;
+}
+
+static inline void p2p_memory_print_json(int fd)
+{
 }
 
 static inline void p2p_memory_reg_failed(struct memory_ctx *memory,

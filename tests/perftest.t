@@ -10,4 +10,5 @@ cd "$(dirname "$0")/.."
 for kernel in patched vanilla; do
 	tap_run "$kernel" ./lab run --kernel "$kernel" -- tests/guest/perftest.sh
 done
+tap_run "matrix" ./lab run --timeout 1800 -- tests/guest/perftest_matrix.sh
 tap_done

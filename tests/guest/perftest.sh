@@ -6,108 +6,7 @@
 set -euo pipefail
 . tests/tap.sh
 
-port=20000
-tmp=$(mktemp -d)
-chmod 755 "$tmp"
-trap 'rm -rf "$tmp"' EXIT
-
-# not_ok NAME FILE...: with what the tools have printed.
-not_ok()
-{
-	tap_result 1 "$1"
-	shift
-	sed 's/^/# /' "$@"
-}
-
-listens()
-{
-	grep -Eq "^ *[0-9]+: [0-9A-F]+:$(printf %04X "$1") [0-9A-F]+:0000 0A " \
-		/proc/net/tcp /proc/net/tcp6
-}
-
-# Runs both sides of a test, with the options in the arrays server and client
-# beside those given here. True if both succeed.
-server=()
-client=()
-pair()
-{
-	local tool=$1 pid client_status=0 server_status=0
-	shift
-	port=$((port + 1))
-	local -a common=(-d rxe0 -F --disable_pcie_relaxed -p "$port" "$@")
-
-	as-user timeout 120 "$tool" "${common[@]}" "${server[@]}" \
-		>"$tmp/server" 2>&1 &
-	pid=$!
-	until listens "$port"; do
-		if ! kill -0 "$pid" 2>/dev/null; then
-			: >"$tmp/client"
-			return 1
-		fi
-		sleep 0.1
-	done
-	as-user timeout 120 "$tool" "${common[@]}" "${client[@]}" 127.0.0.1 \
-		>"$tmp/client" 2>&1 || client_status=$?
-	wait "$pid" || server_status=$?
-	[[ $client_status == 0 && $server_status == 0 ]]
-}
-
-# moves NAME TOOL ARG...: the test succeeds, and each side has PCI memory
-# exactly if it was asked to.
-moves()
-{
-	local name=$1 side good=true
-	shift
-	pair "$@" || good=false
-	for side in server client; do
-		local -n given=$side
-		if [[ "${given[*]} $*" =~ --(use_p2p|p2p_dev) ]]; then
-			grep -q '^ PCI memory  *: /dev/iopmem' "$tmp/$side" || good=false
-		else
-			! grep -q 'PCI memory' "$tmp/$side" || good=false
-		fi
-	done
-	if $good; then
-		tap_result 0 "$name"
-	else
-		not_ok "$name" "$tmp/server" "$tmp/client"
-	fi
-}
-
-# says NAME FILE TEXT...: all of these texts are in the file.
-says()
-{
-	local name=$1 file=$2 text
-	shift 2
-	for text; do
-		if ! grep -q -e "$text" "$file"; then
-			not_ok "$name" "$file"
-			echo "# it does not say: $text"
-			return
-		fi
-	done
-	tap_result 0 "$name"
-}
-
-# refuses NAME TEXT... -- COMMAND...: it exits with 1 and says so.
-refuses()
-{
-	local name=$1 status=0
-	local -a texts=()
-	shift
-	while [[ $1 != -- ]]; do
-		texts+=("$1")
-		shift
-	done
-	shift
-	timeout 60 "$@" >"$tmp/refused" 2>&1 || status=$?
-	if [[ $status != 1 ]]; then
-		not_ok "$name" "$tmp/refused"
-		echo "# exit status $status"
-	else
-		says "$name" "$tmp/refused" "${texts[@]}"
-	fi
-}
+. tests/guest/perftest_pair.sh
 
 # conflicts TEXT OPTION...: the option is refused beside ours, in any order.
 conflicts()
@@ -149,6 +48,62 @@ registration_fails()
 	     "Couldn't allocate MR"
 }
 
+# Until it is stopped, with a line for each interval
+runs_infinitely()
+{
+	local name="--run_infinitely" pid status=0
+	port=$((port + 1))
+	local -a tool=(as-user stdbuf -oL ib_write_bw -d rxe0 -F -p "$port"
+		       --disable_pcie_relaxed --run_infinitely -D 1 --use_p2p)
+	"${tool[@]}" >"$tmp/server" 2>&1 &
+	pid=$!
+	until listens "$port"; do sleep 0.1; done
+	timeout 8 "${tool[@]}" 127.0.0.1 >"$tmp/client" 2>&1 || status=$?
+	kill "$pid" || true
+	wait "$pid" || true
+	if [[ $status == 124 ]]; then
+		says "$name" "$tmp/client" "^ 65536  *[1-9]"
+	else
+		not_ok "$name" "$tmp/server" "$tmp/client"
+	fi
+}
+
+# finds_flipped NAME OPTION...: what is compared is what is in the memory.
+finds_flipped()
+{
+	local name=$1
+	shift
+	server=(--p2p_dev=/dev/iopmem1 "$@")
+	client=(--use_p2p "$@")
+	if LD_PRELOAD=$LAB_BUILD/user/tests/libflip_byte.so FLIP_BYTE=$((65536 + 1000)) \
+	   pair ib_write_bw -n 5 --check_data; then
+		not_ok "$name" "$tmp/server"
+	else
+		says "$name" "$tmp/server" \
+		     'Data check failed: 1 of 65536 bytes differ; the first, byte 1000 of a message of QP 0,'
+	fi
+}
+
+# report NAME DOOR OPTION...: what --out_json says of the memory
+report()
+{
+	local name=$1 door=$2
+	shift 2
+	server=(--use_p2p)
+	client=("$@" --out_json "--out_json_file=$LAB_OUT/report.json")
+	chmod 777 "$LAB_OUT"
+	moves "$name: a test" ib_write_bw -n 20
+	tap_is "$name: what it says" "$(python3 -c '
+import json, sys
+report = json.load(open(sys.argv[1]))
+memory = report["test_info"]["PCI_memory"]
+print(*(memory[k] for k in ("device", "PCI_address", "cache_mode", "door", "size")))
+print(report["results"]["MsgSize"])' "$LAB_OUT/report.json" 2>&1)" \
+		"${1#*=} $(lab-host address bar1) uncached $door 67108864
+65536"
+	rm -f "$LAB_OUT/report.json"
+}
+
 [[ $(iopmem-bind bar0) == /dev/iopmem0 ]]
 [[ $(iopmem-bind bar1) == /dev/iopmem1 ]]
 rxe-up
@@ -177,15 +132,26 @@ for tool in ib_atomic_{bw,lat}; do
 	moves "$tool, BAR to BAR" "$tool" -n 20
 done
 says "the client's output names the memory" "$tmp/client" \
-     "^ PCI memory  *: /dev/iopmem0, $(lab-host address bar0), \(uncached\|write-combining\), [0-9]* of 67108864 bytes free"
+     "^ PCI memory  *: /dev/iopmem0, $(lab-host address bar0), \(uncached\|write-combining\), by peer memory, [0-9]* of 67108864 bytes free"
 says "the server's, too" "$tmp/server" \
      "^ PCI memory  *: /dev/iopmem0, $(lab-host address bar0),"
 
-moves "several QPs" ib_write_bw -n 20 -q 4
-moves "a memory region for each QP" ib_write_bw -n 20 -q 2 --mr_per_qp
-moves "in both directions" ib_write_bw -n 20 -b
-moves "UC" ib_write_bw -n 20 -c UC
-moves "UD" ib_send_bw -n 20 -c UD -s 2048
+# Ways of running a test. perftest_matrix.sh has tools, sizes and connections.
+arrives server "several QPs" ib_write_bw -n 20 -q 4
+arrives server "a memory region for each QP" ib_write_bw -n 20 -q 2 --mr_per_qp
+arrives server "the same, received" ib_send_bw -n 20 -q 2 --mr_per_qp
+arrives both "in both directions" ib_write_bw -n 20 -b
+arrives both "in both directions, read" ib_read_bw -n 20 -b -q 2
+arrives both "in both directions, received" ib_send_bw -n 20 -b
+arrives server "an SRQ" ib_send_bw -n 20 -q 4 --use-srq
+arrives server "lists of requests" ib_write_bw -n 20 -l 4
+arrives server "lists of receive requests" ib_send_bw -n 20 --recv_post_list 4
+arrives server "with immediate data" ib_write_bw -n 20 --write_with_imm
+arrives server "all sizes" ib_write_bw -n 5 -a
+arrives both "all sizes, latency" ib_write_lat -n 5 -a
+arrives server "all sizes, UD" ib_send_bw -n 5 -a -c UD
+arrives server "for a time" ib_write_bw -D 2
+runs_infinitely
 
 server=(--p2p_dev=/dev/iopmem1) client=(--use_p2p)
 moves "--p2p_dev alone, and two devices" ib_write_bw -n 20
@@ -258,6 +224,57 @@ unset LD_PRELOAD
 server=(--use_p2p) client=(--use_p2p)
 moves "-I 0 is no inline" ib_write_bw -n 20 -I 0
 
+# The other way to register it, which Debian's rxe does not know
+server=(--use_p2p_dmabuf)
+client=(--use_p2p)
+pair ib_write_bw -n 5 || true
+says "a dma-buf that cannot be registered is explained" "$tmp/server" \
+     "Cannot register a dma-buf of PCI memory '/dev/iopmem0': Operation not supported" \
+     'cannot register dma-bufs: try another device, or leave out --use_p2p_dmabuf' \
+     'Needed 131072 bytes, available [0-9]* of 67108864 bytes'
+our_rdma_core=$LAB_BUILD/rdma-core/build/lib
+export LD_LIBRARY_PATH=$our_rdma_core
+arrives server "--use_p2p_dmabuf alone" ib_write_bw -n 20
+says "--use_p2p_dmabuf takes the first device" "$tmp/server" \
+     "^ PCI memory  *: /dev/iopmem0, .* by dma-buf,"
+says "--use_p2p does not register a dma-buf" "$tmp/client" " by peer memory,"
+server=(--p2p_dev=/dev/iopmem1 --use_p2p_dmabuf)
+arrives server "--p2p_dev --use_p2p_dmabuf" ib_write_bw -n 20 -q 2 --mr_per_qp
+says "--p2p_dev before it takes that device" "$tmp/server" \
+     "^ PCI memory  *: /dev/iopmem1, .* by dma-buf,"
+server=(--use_p2p_dmabuf)
+client=(--use_p2p_dmabuf)
+pair ib_write_bw -n 5 -s 67108864 || true
+says "a dma-buf that is too large: needed and available bytes" "$tmp/client" \
+     "Cannot allocate PCI memory of '/dev/iopmem0': Cannot allocate memory" \
+     'Needed 134217728 bytes, available [0-9]* of 67108864 bytes'
+report "a report" "peer memory" --p2p_dev=/dev/iopmem1
+report "a report of a dma-buf" "dma-buf" --p2p_dev=/dev/iopmem1 --use_p2p_dmabuf
+ln -s /dev/iopmem1 "$tmp/\"odd\\name\""
+report "a report of an odd name" "peer memory" "--p2p_dev=$tmp/\"odd\\name\""
+
+finds_flipped "a flipped byte is found"
+finds_flipped "a flipped byte is found, dma-buf" --use_p2p_dmabuf
+unset LD_LIBRARY_PATH
+server=(--use_p2p --check_data)
+client=()
+if pair ib_write_bw -n 5 -s 4096; then
+	not_ok "other data is found" "$tmp/server"
+else
+	says "other data is found" "$tmp/server" \
+	     'Data check failed: .*do both sides have --check_data'
+fi
+pair ib_atomic_bw -n 5 -A CMP_AND_SWAP || true
+says "compare and swap leaves nothing to compare" "$tmp/server" \
+     '--check_data: compare and swap'
+
+# As distributed, the tools take the mapping for memory as any other.
+server=(--mmap=/dev/iopmem0)
+client=(--mmap=/dev/iopmem1)
+for tool in ib_{write,read,send}_bw; do
+	tap_ok "the distribution's $tool --mmap" pair "/usr/bin/$tool" -n 20
+done
+
 server=(--use_p2p)
 client=(--use_p2p)
 pair ib_write_bw -n 5 -s 67108864 || true
@@ -289,10 +306,18 @@ conflicts "inline" -I 8
 conflicts "one kind of memory only" --mmap=/dev/zero
 conflicts "one kind of memory only" --use_hugepages
 conflicts "cannot be paged" --odp
+refuses "--check_data without an end" "has no end to check at" \
+	-- "${tool[@]}" --check_data --run_infinitely -D 1
+refuses "--check_data where both send from where they receive" \
+	"each receives where it sends from" \
+	-- as-user ib_send_lat -d rxe0 -F --check_data --mr_per_qp
+refuses "--check_data beside a payload" "not with --payload_file_path" \
+	-- "${tool[@]}" --check_data --payload_file_path="$tmp/bars"
 refuses "Raw Ethernet" 'not with Raw Ethernet, where' \
 	-- as-user raw_ethernet_bw -d rxe0 --client --use_p2p
 as-user ib_write_bw --help >"$tmp/help" || true
-says "--help names the options" "$tmp/help" ' --use_p2p ' ' --p2p_dev=<path> '
+says "--help names the options" "$tmp/help" ' --use_p2p ' ' --p2p_dev=<path> ' \
+     ' --use_p2p_dmabuf ' ' --check_data '
 
 for device in iopmem0 iopmem1 "${cmb##*/}"; do
 	tap_ok "nothing of $device is held any more" \
