@@ -1,9 +1,10 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 #
-# ./lab bench [messages|reg|revoke] [--boots N]: what messages, registrations and
-# the revocation of MRs cost, in guests whose clock counts instructions. Tables on
-# stdout; JSON with every value and plots in build/bench/.
+# ./lab bench [messages|perftest|reg|revoke] [--boots N]: what messages,
+# registrations and the revocation of MRs cost, and what perftest says, in guests
+# whose clock counts instructions. Tables on stdout; JSON with every value and
+# plots in build/bench/.
 # shellcheck disable=SC2154 # kernel_make comes from kernel.sh
 set -euo pipefail
 
@@ -22,18 +23,18 @@ boots=5
 whats=()
 while (($#)); do
 	case $1 in
-	messages | reg | revoke) whats+=("$1") ;;
+	messages | perftest | reg | revoke) whats+=("$1") ;;
 	--boots)
 		boots=${2:-}
 		[[ $boots =~ ^[1-9][0-9]*$ ]] ||
 			usage_error "bench: --boots takes a number"
 		shift
 		;;
-	*) usage_error "bench: messages, reg, revoke or --boots N, not $1" ;;
+	*) usage_error "bench: messages, perftest, reg, revoke or --boots N, not $1" ;;
 	esac
 	shift
 done
-((${#whats[@]})) || whats=(messages reg revoke)
+((${#whats[@]})) || whats=(messages perftest reg revoke)
 
 make_copy_cost()
 {
@@ -56,11 +57,10 @@ boot()
 }
 
 ./lab build patched modules-patched user
-if [[ ${whats[*]} == *messages* ]]; then
-	./lab build vanilla
+[[ ${whats[*]} != *messages* ]] || ./lab build vanilla
+[[ ${whats[*]} != *messages* && ${whats[*]} != *perftest* ]] ||
 	step copy_cost "copy_cost.ko" make_copy_cost
-fi
-[[ ${whats[*]} == messages ]] || ./lab build rdma-core
+[[ ${whats[*]} == messages ]] || ./lab build perftest rdma-core
 
 for what in "${whats[@]}"; do
 	rm -rf "build/bench/raw-$what"

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 """
-bench_report.py messages|reg|revoke: what the boots of ./lab bench printed
+bench_report.py messages|perftest|reg|revoke: what the boots of ./lab bench printed
 (build/bench/raw-WHAT/KERNEL.CPU.BOOT) as a table on stdout, as
 build/bench/WHAT.json with every value, and as a plot, build/bench/WHAT.svg.
 """
@@ -163,10 +163,86 @@ timed the copy functions on 4096 bytes, in the same boots; x 16 packets x 2.""")
 	return summary
 
 
+# ---- perftest
+
+def perftest(boots):
+	count = len(boots) // len(models(boots))
+	memories = {"host": "host", "peer": "BAR, peer memory",
+		    "dmabuf": "BAR, dma-buf", "cmb": "CMB, peer memory"}
+	tests = {"bw": "bandwidth", "lat": "latency"}
+	summary = []
+	bars = []
+	rows = []
+
+	def copy_loop(cpu, memory, size):
+		"""Out of one MR and into the other, packet by packet."""
+		packets = max(size // 4096, 1)
+		suffix = {64: "_64B", 1024: "_1K"}.get(size, "")
+		used = (("memcpy", "memcpy") if memory == "host" else
+			("memcpy_fromio", "memcpy_toio"))
+		return packets * sum(Figure(boots, "patched", cpu,
+					    f"copy {f}{suffix}").median
+				     for f in used)
+
+	for cpu in models(boots):
+		for test in tests:
+			for verb in ("send", "read"):
+				for label in ("64B", "1K", "4K", "64K", "1M"):
+					host = None
+					for memory, name in memories.items():
+						key = f"{test} {verb} {memory} {label}"
+						if key not in boots[0]["values"]:
+							continue
+						f = Figure(boots, "patched",
+							   cpu, key)
+						copy = copy_loop(cpu, memory,
+								 size_of(label))
+						rest = f.median - copy
+						host = host or (rest, f.spread)
+						more = rest - host[0]
+						beyond = more > max(f.spread,
+								    host[1])
+						rows.append([
+							cpu, f"ib_{verb}_{test}",
+							name, label,
+							number(f.median),
+							number(f.spread),
+							number(copy),
+							number(rest),
+							f"{more:+,.0f}",
+							"-" if memory == "host"
+							else "BEYOND" if beyond
+							else "within"])
+						summary.append({
+							"cpu": cpu,
+							"tool": f"ib_{verb}_{test}",
+							"size": size_of(label),
+							"memory": memory,
+							"total": f.median,
+							"spread": f.spread,
+							"copy": copy})
+						bars.append((
+							f"{verb} {test}, {label}, "
+							f"{memory} (-cpu {cpu})",
+							[("a message", f.median)]))
+	table("What perftest says, as instructions a message (its bandwidth or "
+	      f"latency, at one a ns; median of {count} boots; spread: largest "
+	      "less smallest)",
+	      ["-cpu", "tool", "memory", "size", "a message", "spread",
+	       "copy loop", "all else", "than host's", "of the spread"], rows)
+	print("""
+Both sides sleep until completions come (-e), on one CPU. The copy loop is that of
+bench messages. The CMB is memory that QEMU traps: each access is one instruction
+here, however long it takes.""")
+	plot("perftest", "perftest: instructions a message (logarithmic)", bars,
+	     logarithmic=True)
+	return summary
+
+
 # ---- registration
 
 def size_of(text):
-	return int(text[:-1]) << {"K": 10, "M": 20, "G": 30}[text[-1]]
+	return int(text[:-1]) << {"B": 0, "K": 10, "M": 20, "G": 30}[text[-1]]
 
 
 def labels(boots, what, memory):
@@ -359,7 +435,8 @@ def git(*words):
 def main():
 	what = sys.argv[1]
 	boots = load(what)
-	summary = {"messages": messages, "reg": reg, "revoke": revoke}[what](boots)
+	summary = {"messages": messages, "perftest": perftest, "reg": reg,
+		   "revoke": revoke}[what](boots)
 	print("\n" + LIMITS)
 	path = os.path.join(BENCH, what + ".json")
 	with open(path, "w") as file:
