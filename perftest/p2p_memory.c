@@ -112,6 +112,8 @@ static const char *map_remedy(int error)
 	case ENOMEM:
 	case ENOSPC:
 		return "Use a smaller message size (-s), fewer QPs (-q) or flows (--flows), or free memory that others hold";
+	case EDQUOT:
+		return "You would have more of the device than one user may: use less, free what other programs of yours hold, or have its user_limit in sysfs raised";
 	case ENODEV:
 		return open_remedy(error);
 	default:

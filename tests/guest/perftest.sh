@@ -275,6 +275,17 @@ for tool in ib_{write,read,send}_bw; do
 	tap_ok "the distribution's $tool --mmap" pair "/usr/bin/$tool" -n 20
 done
 
+echo 65536 >/sys/class/iopmem/iopmem0/user_limit
+for option in --use_p2p --use_p2p_dmabuf; do
+	server=("$option")
+	pair ib_write_bw -n 5 || true
+	says "beyond the user's limit, $option" "$tmp/server" \
+	     "PCI memory .*'/dev/iopmem0': Disk quota exceeded" \
+	     'more of the device than one user may' \
+	     'Needed 131072 bytes, available'
+done
+echo 0 >/sys/class/iopmem/iopmem0/user_limit
+
 server=(--use_p2p)
 client=(--use_p2p)
 pair ib_write_bw -n 5 -s 67108864 || true
