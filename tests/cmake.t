@@ -22,14 +22,17 @@ from_source()
 		cmake --install "$tree"
 	tap_is "$1: the folders are GNU's" "$(cd "$tree/root" &&
 		find . -type d -links 2 | LC_ALL=C sort)" \
-"./usr/local/etc/rdma/modules
+"./usr/local/bin
+./usr/local/etc/rdma/modules
 ./usr/local/include/infiniband
 ./usr/local/include/rdma
 ./usr/local/lib/pkgconfig
 ./usr/local/lib/udev/rules.d
+./usr/local/share/bash-completion/completions
 ./usr/local/share/man/man3
 ./usr/local/share/man/man5
-./usr/local/share/man/man7"
+./usr/local/share/man/man7
+./usr/local/share/man/man8"
 }
 
 # without WHAT VARIABLE MESSAGE
@@ -45,5 +48,6 @@ rm -rf "$work"
 from_source gcc
 from_source clang
 without libibverbs IBVERBS "package libibverbs-dev"
+without json-c JSON_C "package libjson-c-dev"
 without pandoc PANDOC "pandoc is missing"
 tap_done

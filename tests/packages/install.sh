@@ -89,12 +89,15 @@ installed()
 /usr/lib/TRIPLET/libiopmem.a
 /usr/lib/TRIPLET/libiopmem.so
 /usr/lib/TRIPLET/pkgconfig/libiopmem.pc"
-	tap_is "the rules of udev" "$(files_of iopmem-tools)" \
+	tap_is "the command and the rules of udev" "$(files_of iopmem-tools)" \
 "/etc/rdma/modules/iopmem.conf
+/usr/bin/iopmem
 /usr/lib/udev/iopmem-device
 /usr/lib/udev/rules.d/05-iopmem-devices.rules
 /usr/lib/udev/rules.d/90-iopmem.rules
-/usr/share/man/man5/iopmem.conf.5.gz"
+/usr/share/bash-completion/completions/iopmem
+/usr/share/man/man5/iopmem.conf.5.gz
+/usr/share/man/man8/iopmem.8.gz"
 	tap_is "every tool of perftest, beside those of the distribution" \
 		"$(files_of perftest-iopmem | sed -n 's|^/usr/bin/||p' |
 		   tr '\n' ' ')" \

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
+/*
+ * iopmem bind, attach and release: what iopmem offers, through sysfs.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tool.h"
+
+static const char pci[] = "/sys/bus/pci";
+static const char bar_parameter[] = "/sys/module/iopmem/parameters/bar";
+
+/* 0 or an errno */
+static int write_text(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	int ret = 0;
+
+	if (fd < 0)
+		return errno;
+	if (write(fd, text, strlen(text)) < 0)
+		ret = errno;
+	close(fd);
+	return ret;
+}
+
+static int write_attribute(const char *address, const char *file,
+			   const char *text)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "%s/devices/%s/%s", pci, address, file);
+	return write_text(path, text);
+}
+
+/* The driver's name, "" if there is none */
+static void driver_of(const char *address, char name[NAME_SIZE])
+{
+	char path[PATH_MAX], link[PATH_MAX];
+	ssize_t len;
+
+	name[0] = '\0';
+	snprintf(path, sizeof(path), "%s/devices/%s/driver", pci, address);
+	len = readlink(path, link, sizeof(link) - 1);
+	if (len < 0)
+		return;
+	link[len] = '\0';
+	snprintf(name, NAME_SIZE, "%s", sysfs_name(link));
+}
+
+static int needs_module(void)
+{
+	if (sysfs_has_module("", "iopmem"))
+		return EXIT_OK;
+	return fail("the module iopmem is not loaded: modprobe iopmem");
+}
+
+static int needs_function(const char *address)
+{
+	char path[PATH_MAX];
+
+	if (!sysfs_is_pci_address(address))
+		return fail("%s is no PCI address such as 0000:03:00.0",
+			    address);
+	if (sysfs_pci_path("", address, path))
+		return fail("there is no PCI function %s", address);
+	return EXIT_OK;
+}
+
+static int print_result(const char *address, const char *done)
+{
+	struct provider provider;
+
+	if (!provider_named("", address, &provider) || !provider.node[0])
+		return fail("%s: not %s; the kernel log says why", address,
+			    done);
+	printf("/dev/%s: %s, %llu bytes, %s\n", provider.node, address,
+	       provider.size, done);
+	return EXIT_OK;
+}
+
+static int probe(const char *address)
+{
+	char path[PATH_MAX];
+	int ret;
+
+	snprintf(path, sizeof(path), "%s/drivers_probe", pci);
+	ret = write_text(path, address);
+	return ret ? fail("%s: %s", address, strerror(ret)) : EXIT_OK;
+}
+
+/* The parameter is for all functions that are bound from now on: put it back. */
+static int probe_bar(const char *address, const char *bar)
+{
+	char before[16] = "-1";
+	FILE *f = fopen(bar_parameter, "re");
+	int ret;
+
+	if (f) {
+		if (!fgets(before, sizeof(before), f))
+			strcpy(before, "-1");
+		fclose(f);
+	}
+	ret = write_text(bar_parameter, bar);
+	if (ret)
+		return fail("--bar %s: %s", bar, strerror(ret));
+	ret = probe(address);
+	write_text(bar_parameter, before);
+	return ret;
+}
+
+int cmd_bind(int argc, char **argv)
+{
+	static const struct option options[] = {
+		{ "bar", required_argument, NULL, 'b' },
+		{ 0 }
+	};
+	char driver[NAME_SIZE];
+	const char *address, *bar = NULL;
+	int c, ret;
+
+	while ((c = getopt_long(argc, argv, "b:", options, NULL)) != -1) {
+		if (c != 'b')
+			return EXIT_USAGE;
+		bar = optarg;
+	}
+	if (optind != argc - 1)
+		return EXIT_USAGE;
+	if (bar && (strlen(bar) != 1 || *bar < '0' || *bar > '5')) {
+		fail("--bar: 0 to 5, not %s", bar);
+		return EXIT_USAGE;
+	}
+
+	address = argv[optind];
+	if (needs_function(address) || needs_module())
+		return EXIT_FAIL;
+	driver_of(address, driver);
+	if (!strcmp(driver, "iopmem"))
+		return print_result(address, "bound");
+	if (driver[0])
+		return fail("%s has the driver %s: unbind that first, or see attach",
+			    address, driver);
+	ret = write_attribute(address, "driver_override", "iopmem");
+	if (ret)
+		return fail("%s: %s", address, strerror(ret));
+	ret = bar ? probe_bar(address, bar) : probe(address);
+	if (!ret)
+		ret = print_result(address, "bound");
+	/* so that other drivers may have it */
+	if (ret)
+		write_attribute(address, "driver_override", "\n");
+	return ret;
+}
+
+static const char *attach_reason(int error)
+{
+	switch (error) {
+	case ENODEV:
+		return "its driver offers no peer-to-peer memory";
+	case EEXIST:
+		return "it is bound or attached already";
+	case EPERM:
+		return "its driver keeps the memory to itself";
+	case ENOMEM:
+		return "all of the memory is in use";
+	default:
+		return strerror(error);
+	}
+}
+
+int cmd_attach(int argc, char **argv)
+{
+	int ret;
+
+	if (argc != 2 || argv[1][0] == '-')
+		return EXIT_USAGE;
+	if (needs_function(argv[1]) || needs_module())
+		return EXIT_FAIL;
+	ret = write_text("/sys/class/iopmem/attach", argv[1]);
+	if (ret)
+		return fail("%s: %s", argv[1],
+			    ret == EACCES ? strerror(ret) : attach_reason(ret));
+	return print_result(argv[1], "attached");
+}
+
+static int unbind(const char *address)
+{
+	char path[PATH_MAX];
+	int ret;
+
+	snprintf(path, sizeof(path), "%s/drivers/iopmem/unbind", pci);
+	ret = write_text(path, address);
+	if (!ret)
+		write_attribute(address, "driver_override", "\n");
+	return ret;
+}
+
+int cmd_release(int argc, char **argv)
+{
+	struct provider provider;
+	int ret;
+
+	if (argc != 2 || argv[1][0] == '-')
+		return EXIT_USAGE;
+	if (!provider_named("", argv[1], &provider) || !provider.node[0])
+		return fail("%s is neither bound nor attached", argv[1]);
+	ret = provider.attached ?
+	      write_text("/sys/class/iopmem/detach", provider.address) :
+	      unbind(provider.address);
+	return ret ? fail("%s: %s", argv[1], strerror(ret)) : EXIT_OK;
+}
