@@ -88,9 +88,27 @@ usage "check on a recorded tree, tried" check --try --replay x a b
 usage "topo, dumped and replayed" topo --dump --replay x
 exits "no such tree" 1 topo --replay /nonexistent
 says "no such tree: why" err "/nonexistent: No such file"
-printf 'cpu a 1\nfunction ../../x 1:1 1\n' >"$tmp/bad"
-exits "a bad tree" 1 topo --replay "$tmp/bad"
-says "a bad tree: where" err "line 2 is not understood"
+# bad_tree NAME LINE: it is the second, and nothing appears outside of the folder.
+bad_tree()
+{
+	printf 'function pci0000:00/0000:00:00.0 1:1 1\n%b\n' "$2" >"$tmp/bad"
+	exits "$1" 1 topo --replay "$tmp/bad"
+	says "$1: where" err "line 2 is "
+	tap_is "$1: what is left of it" "$(find "$tmp" -newer "$tmp/bad" \
+		! -path "$tmp" ! -name out ! -name err)" ""
+}
+
+bad_tree "a function outside" "function ../../../0000:00:00.0 1:1 1"
+bad_tree "an RDMA device outside" "rdma x ../../../../..$tmp"
+bad_tree "an RDMA device of no name" "rdma .. virtual"
+bad_tree "a function twice" "function pci0000:00/0000:00:00.0 1:1 1"
+bad_tree "a function of no class" "function pci0000:00/0000:00:01.0 1:1 x"
+bad_tree "a long line" "cpu $(printf '%02000d' 0) 1"
+exits "a folder for a tree" 1 topo --json --replay "$tmp"
+says "a folder for a tree: why" err "Is a directory"
+exits "something else for a tree" 1 topo --json --replay /etc/passwd
+says "something else for a tree: why" err "there are no functions in it"
+exits "help for a command" 0 bind --help
 exits "bind something else" 1 bind frob
 says "bind something else: why" err "frob is no PCI address"
 exits "bind what is not there" 1 bind ffff:ff:1f.7
@@ -125,14 +143,41 @@ tap_is "why, and what to do" "$(cat "$tmp/out")" \
 exits "a pair by other names" 0 check --replay $tree /dev/nvme1 /dev/iopmem0
 says "though ACS is in the way" out "but ACS redirects requests"
 says "the remedy names the bridge" out "pci=disable_acs_redir=0000:02:02.0,"
-for arguments in "topo" "topo --json" "check --json mlx5_0 iopmem1" \
-		 "check mlx5_0 frob"; do
-	# shellcheck disable=SC2086 # words; 1 is "no"
-	tap_is "valgrind on $arguments" "$(valgrind -q --leak-check=full \
-		--show-leak-kinds=all --error-exitcode=9 --log-file="$tmp/grind" \
-		"$tool" ${arguments%% *} --replay $tree ${arguments#"${arguments%% *}"} \
-		>/dev/null 2>&1 || (($? == 1)) || echo "$?"; cat "$tmp/grind")" ""
-done
+exits "a device of no name" 1 check --replay $tree "" iopmem0
+# a full disk
+status=0
+"$tool" topo --replay $tree >/dev/full 2>"$tmp/err" || status=$?
+tap_is "a full disk: exit code" "$status" 1
+says "a full disk: why" err "No space left"
+
+# clean STATUS ARG...: valgrind has nothing to say
+clean()
+{
+	local wanted=$1 status=0
+	shift
+	valgrind -q --leak-check=full --show-leak-kinds=all --error-exitcode=9 \
+		--log-file="$tmp/grind" "$tool" "$@" >/dev/null 2>&1 || status=$?
+	tap_is "valgrind on $*" "$status $(cat "$tmp/grind")" "$wanted "
+}
+
+clean 0 topo --replay $tree
+clean 0 topo --json --replay $tree
+clean 1 check --json --replay $tree mlx5_0 iopmem1
+clean 1 check --replay $tree mlx5_0 frob
+clean 1 topo --replay "$tmp/bad"
+
+# completes LINE WORD...: with these words
+completes()
+{
+	tap_is "completion of \"$1\"" "$(bash -c '. tools/completion.bash
+		COMP_LINE=$1 COMP_POINT=${#1} _iopmem; echo "${COMPREPLY[*]}"' - "$1")" \
+		"${*:2}"
+}
+
+completes "iopmem a" attach
+completes "iopmem topo --d" --dump
+completes "iopmem bind --bar " 0 1 2 3 4 5
+completes "iopmem topo --replay tests/topo/" tests/topo/two_sockets.tree
 tap_is "nothing is left in \$TMPDIR" "$(find "$tmp" -name 'iopmem-*')" ""
 
 for topology in switch bridge blocked iommu; do

@@ -47,11 +47,11 @@ static void find_remedy(struct verdict *v)
 		break;
 	case IOPMEM_REASON_ACS:
 		snprintf(v->remedy, sizeof(v->remedy),
-			 "boot with pci=disable_acs_redir=%s, if these functions need not be isolated from each other",
+			 "boot with pci=disable_acs_redir=%s, and likewise for other ports on the way (\";\" between them), if these functions need not be isolated from each other",
 			 v->route.bridge);
 		return;
 	case IOPMEM_REASON_ACS_UNKNOWN:
-		text = "run this as root, to see what ACS does";
+		text = "run this, or topo --dump, as root, to see what ACS does";
 		break;
 	case IOPMEM_REASON_NOT_PCI:
 		text = "use an RDMA device that is a PCI function";
@@ -65,20 +65,29 @@ static void find_remedy(struct verdict *v)
 
 static void explain_trial(struct verdict *verdict, bool is_rdma)
 {
+	bool had_route = verdict->ok;
+
 	verdict->ok = !verdict->error;
-	switch (verdict->error) {
-	case 0:
+	/* The kernel is right; the rules are of one that is older, or newer. */
+	if (verdict->ok && !had_route) {
+		verdict->how = "which the rules of Linux 6.12 would not have";
+		verdict->reason = NULL;
+		verdict->remedy[0] = '\0';
+	}
+	/* What there is to say of a route that is not there stays. */
+	if (verdict->ok || (verdict->error == EREMOTEIO && !had_route))
 		return;
-	case EREMOTEIO:
+
+	verdict->remedy[0] = '\0';
+	if (verdict->error == EREMOTEIO) {
 		verdict->reason = "the kernel finds no route";
-		break;
-	case EOPNOTSUPP:
+	} else if (!is_rdma) {
+		verdict->reason = "a read into the memory fails";
+	} else if (verdict->error == EOPNOTSUPP) {
 		verdict->reason = "the driver knows no dma-bufs, or its provider in rdma-core does not, and no peer memory client helps it";
 		strcpy(verdict->remedy, "modprobe iopmem_peer, on a kernel with peer memory clients; or take a device whose driver knows dma-bufs");
-		break;
-	default:
-		verdict->reason = is_rdma ? "a registration fails" :
-					    "a read into the memory fails";
+	} else {
+		verdict->reason = "a registration fails";
 	}
 }
 

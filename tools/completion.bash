@@ -14,10 +14,14 @@ _iopmem_names()
 
 _iopmem()
 {
-	local word=${COMP_WORDS[COMP_CWORD]} last=${COMP_WORDS[COMP_CWORD - 1]}
-	local words=()
+	# addresses have colons, which bash takes for the ends of words
+	local line=${COMP_LINE:0:COMP_POINT}
+	local given words=()
+	read -ra given <<<"$line"
+	[[ $line != *" " ]] || given+=("")
+	local count=$((${#given[@]} - 1)) word=${given[-1]} last=${given[-2]}
 	COMPREPLY=()
-	case $COMP_CWORD,${COMP_WORDS[1]},$word,$last in
+	case $count,${given[1]},$word,$last in
 	1,*) words=(list bind attach release topo check --help --version) ;;
 	*,-r | *,--replay)
 		mapfile -t COMPREPLY < <(compgen -f -- "$word")
@@ -40,7 +44,7 @@ _iopmem()
 		;;
 	esac
 	mapfile -t COMPREPLY < <(compgen -W "${words[*]}" -- "$word")
-	# addresses have colons, which bash takes for the ends of words
+	# of which bash has the last part only
 	[[ $word != *:* ]] || COMPREPLY=("${COMPREPLY[@]#"${word%"${word##*:}"}"}")
 }
 

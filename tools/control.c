@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include "tool.h"
@@ -95,23 +96,38 @@ static int probe(const char *address)
 	return ret ? fail("%s: %s", address, strerror(ret)) : EXIT_OK;
 }
 
-/* The parameter is for all functions that are bound from now on: put it back. */
+/*
+ * The parameter is for all functions that are bound from now on: put it back, and
+ * let nobody else who binds by this command come between.
+ */
 static int probe_bar(const char *address, const char *bar)
 {
-	char before[16] = "-1";
 	FILE *f = fopen(bar_parameter, "re");
-	int ret;
+	char before[16];
+	int ret, back;
 
-	if (f) {
-		if (!fgets(before, sizeof(before), f))
-			strcpy(before, "-1");
-		fclose(f);
+	if (!f)
+		return fail("%s: %s", bar_parameter, strerror(errno));
+	if (flock(fileno(f), LOCK_EX) || !fgets(before, sizeof(before), f)) {
+		ret = fail("%s: %s", bar_parameter, strerror(errno));
+		goto out;
+	}
+	if (!bar) {
+		ret = probe(address);
+		goto out;
 	}
 	ret = write_text(bar_parameter, bar);
-	if (ret)
-		return fail("--bar %s: %s", bar, strerror(ret));
+	if (ret) {
+		ret = fail("--bar %s: %s", bar, strerror(ret));
+		goto out;
+	}
 	ret = probe(address);
-	write_text(bar_parameter, before);
+	back = write_text(bar_parameter, before);
+	if (back)
+		ret = fail("%s is %s now, and was %s%s", bar_parameter, bar,
+			   before, strerror(back));
+out:
+	fclose(f);
 	return ret;
 }
 
@@ -142,14 +158,16 @@ int cmd_bind(int argc, char **argv)
 		return EXIT_FAIL;
 	driver_of(address, driver);
 	if (!strcmp(driver, "iopmem"))
-		return print_result(address, "bound");
+		return bar ? fail("%s is bound already: release it first",
+				  address) :
+			     print_result(address, "bound");
 	if (driver[0])
 		return fail("%s has the driver %s: unbind that first, or see attach",
 			    address, driver);
 	ret = write_attribute(address, "driver_override", "iopmem");
 	if (ret)
 		return fail("%s: %s", address, strerror(ret));
-	ret = bar ? probe_bar(address, bar) : probe(address);
+	ret = probe_bar(address, bar);
 	if (!ret)
 		ret = print_result(address, "bound");
 	/* so that other drivers may have it */
@@ -162,7 +180,7 @@ static const char *attach_reason(int error)
 {
 	switch (error) {
 	case ENODEV:
-		return "its driver offers no peer-to-peer memory";
+		return "it has no driver that offers peer-to-peer memory";
 	case EEXIST:
 		return "it is bound or attached already";
 	case EPERM:

@@ -162,7 +162,8 @@ static bool describe_rdma(const char *root, const char *name,
 {
 	bool is_virtual;
 
-	if (strlen(name) >= NAME_SIZE || strchr(name, '/'))
+	if (!name[0] || name[0] == '.' || strlen(name) >= NAME_SIZE ||
+	    strchr(name, '/'))
 		return false;
 	memset(user, 0, sizeof(*user));
 	if (sysfs_rdma_address(root, name, &is_virtual, user->address))
@@ -245,7 +246,7 @@ static bool address_in_class(const char *root, const char *class,
 {
 	char link[PATH_MAX], path[PATH_MAX], *slash;
 
-	if (!*name || strchr(name, '/') ||
+	if (!name[0] || name[0] == '.' || strchr(name, '/') ||
 	    !path_of(link, "%s/sys/class/%s/%s", root, class, name) ||
 	    !realpath(link, path))
 		return false;
@@ -259,36 +260,58 @@ static bool address_in_class(const char *root, const char *class,
 	return true;
 }
 
-static const char *without_dev(const char *name)
+/*
+ * The name in sysfs of what a path in /dev is: of links, as those in by-path/,
+ * what they point to, if that is there.
+ */
+static const char *without_dev(const char *name, char path[PATH_MAX])
 {
-	return strncmp(name, "/dev/", 5) ? name : name + 5;
+	if (strncmp(name, "/dev/", 5))
+		return name;
+	return sysfs_name(realpath(name, path) ? path : name);
+}
+
+/*
+ * The function of a drive by the name of its disk. A disk with several paths is
+ * below none of them; then the controller of that number is meant.
+ */
+static bool address_of_disk(const char *root, const char *name,
+			    char address[PCI_ADDRESS_SIZE])
+{
+	char controller[NAME_SIZE];
+	unsigned int number;
+
+	if (address_in_class(root, "block", name, address))
+		return true;
+	if (sscanf(name, "nvme%u", &number) != 1)
+		return false;
+	snprintf(controller, sizeof(controller), "nvme%u", number);
+	return address_in_class(root, "nvme", controller, address);
 }
 
 bool provider_named(const char *root, const char *name,
 		    struct provider *provider)
 {
-	char address[PCI_ADDRESS_SIZE];
+	char address[PCI_ADDRESS_SIZE], path[PATH_MAX];
 
 	/* that it has memory may be yet to come */
 	if (sysfs_is_pci_address(name))
 		return describe_provider(root, name, provider) ||
 		       provider->address[0];
-	return address_in_class(root, "iopmem", without_dev(name), address) &&
+	return address_in_class(root, "iopmem", without_dev(name, path),
+				address) &&
 	       describe_provider(root, address, provider);
 }
 
 bool user_named(const char *root, const char *name, struct user *user)
 {
-	char address[PCI_ADDRESS_SIZE];
+	char address[PCI_ADDRESS_SIZE], path[PATH_MAX];
 
 	if (sysfs_is_pci_address(name))
 		return describe_function(root, name, user);
-	if (describe_rdma(root, name, user))
-		return true;
-	name = without_dev(name);
-	return (address_in_class(root, "block", name, address) ||
-		address_in_class(root, "nvme", name, address)) &&
-	       describe_function(root, address, user);
+	return describe_rdma(root, name, user) ||
+	       (address_of_disk(root, without_dev(name, path), address) &&
+		describe_function(root, address, user));
 }
 
 int route_between(const char *root, const struct user *user,

@@ -2,6 +2,7 @@
 /*
  * iopmem COMMAND: PCI BAR memory for RDMA and storage, and who reaches it.
  */
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -84,7 +85,14 @@ int main(int argc, char **argv)
 
 		if (strcmp(name, commands[i].name))
 			continue;
+		if (argc == 3 && (!strcmp(argv[2], "-h") ||
+				  !strcmp(argv[2], "--help"))) {
+			print_help();
+			return EXIT_OK;
+		}
 		ret = commands[i].run(argc - 1, argv + 1);
+		if (fflush(stdout) || ferror(stdout))
+			ret = fail("writing: %s", strerror(errno));
 		if (ret == EXIT_USAGE)
 			fprintf(stderr, "Try 'iopmem --help' for more information.\n");
 		return ret;

@@ -24,6 +24,14 @@ static bool is_holder_of(const char *line, const char *address)
 	       !strncmp(at + 1, address, len) && at[1 + len] == ' ';
 }
 
+/* Names of processes are their owners' choice: only what terminals and JSON take. */
+static void make_printable(char *line)
+{
+	for (; *line && *line != '\n'; line++)
+		if (*line < ' ' || *line > '~')
+			*line = '?';
+}
+
 static json_object *holder_object(char *line)
 {
 	json_object *object = json_object_new_object();
@@ -54,6 +62,7 @@ static void holders_of(const char *address, json_object *array)
 	while (fgets(line, sizeof(line), f)) {
 		if (!is_holder_of(line, address))
 			continue;
+		make_printable(line);
 		if (array)
 			json_object_array_add(array, holder_object(line));
 		else
@@ -114,16 +123,19 @@ int cmd_list(int argc, char **argv)
 	};
 	json_object *array = NULL;
 	struct provider *list;
+	bool json = false;
 	size_t count;
 	int c;
 
 	while ((c = getopt_long(argc, argv, "j", options, NULL)) != -1) {
 		if (c != 'j')
 			return EXIT_USAGE;
-		array = json_object_new_array();
+		json = true;
 	}
 	if (optind < argc)
 		return EXIT_USAGE;
+	if (json)
+		array = json_object_new_array();
 
 	count = find_providers("", &list);
 	for (size_t i = 0; i < count; i++)

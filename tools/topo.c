@@ -18,7 +18,8 @@ static const char legend[] =
 	"CPU     the device is virtual, and the CPU copies\n"
 	"no      not at all; iopmem check says why\n"
 	"-       the function's own memory\n"
-	"?       nothing is known; root may see more\n";
+	"BUS/n?  the same, if ACS does not redirect it, which root can see\n"
+	"?       the device has gone meanwhile\n";
 
 static void cell_text(const struct user *user, const struct provider *provider,
 		      const struct iopmem_route *route, int error,

@@ -301,7 +301,8 @@ static bool add_rdma(const char *root, char **words, int n)
 {
 	char parent[PATH_MAX], folder[PATH_MAX + NAME_SIZE + 16];
 
-	if (n < 2 || strchr(words[0], '/') || strlen(words[0]) >= NAME_SIZE)
+	if (n < 2 || words[0][0] == '.' || strchr(words[0], '/') ||
+	    strlen(words[0]) >= NAME_SIZE)
 		return false;
 	if (!strcmp(words[1], "virtual"))
 		return make_folder("%s/sys/class/infiniband/%s", root,
@@ -311,7 +312,8 @@ static bool add_rdma(const char *root, char **words, int n)
 			 root);
 		if (!make_folder("%s", parent))
 			return false;
-	} else if (sysfs_pci_path(root, words[n - 1], parent)) {
+	} else if (!sysfs_is_pci_address(words[n - 1]) ||
+		   sysfs_pci_path(root, words[n - 1], parent)) {
 		return false;
 	}
 	snprintf(folder, sizeof(folder), "%s/infiniband/%s", parent, words[0]);
@@ -350,29 +352,52 @@ static bool add_line(const char *root, char *line)
 	return true;
 }
 
+/* Says what is wrong with the file, and returns EXIT_FAIL. */
+static int read_tree(const char *file, FILE *f, const char *root)
+{
+	bool functions = false;
+	char line[1024];
+	int number = 0;
+
+	while (fgets(line, sizeof(line), f)) {
+		number++;
+		if (!strchr(line, '\n') && !feof(f))
+			return fail("%s: line %d is too long", file, number);
+		functions |= !strncmp(line, "function ", 9);
+		errno = 0;
+		if (!add_line(root, line))
+			return fail("%s: line %d is not understood%s%s", file,
+				    number, errno ? ": " : "",
+				    errno ? strerror(errno) : "");
+	}
+	if (ferror(f))
+		return fail("%s: %s", file, strerror(errno));
+	if (!functions)
+		return fail("%s: there are no functions in it", file);
+	return EXIT_OK;
+}
+
 int tree_replay(const char *file, char *root, size_t size)
 {
 	const char *tmp = getenv("TMPDIR");
-	char line[1024];
-	int number = 0, ret = EXIT_OK;
 	FILE *f = fopen(file, "re");
+	int ret;
 
 	if (!f)
 		return fail("%s: %s", file, strerror(errno));
-	if (snprintf(root, size, "%s/iopmem-XXXXXX", tmp ?: "/tmp") >=
-	    (int)size || !mkdtemp(root)) {
-		fclose(f);
-		return fail("%s: %s", root, strerror(errno));
-	}
-	while (!ret && fgets(line, sizeof(line), f)) {
-		number++;
-		if (!add_line(root, line))
-			ret = fail("%s: line %d is not understood", file,
-				   number);
+	/* what is in it has links with absolute paths */
+	if (!tmp || tmp[0] != '/')
+		tmp = "/tmp";
+	if (snprintf(root, size, "%s/iopmem-XXXXXX", tmp) >= (int)size) {
+		ret = fail("%s: %s", tmp, strerror(ENAMETOOLONG));
+	} else if (!mkdtemp(root)) {
+		ret = fail("%s: %s", tmp, strerror(errno));
+	} else {
+		ret = read_tree(file, f, root);
+		if (ret)
+			tree_remove(root);
 	}
 	fclose(f);
-	if (ret)
-		tree_remove(root);
 	return ret;
 }
 

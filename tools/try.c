@@ -29,40 +29,48 @@ static int open_memory(const char *node)
 static struct ibv_context *open_rdma(const char *name)
 {
 	struct ibv_device **list = ibv_get_device_list(NULL);
-	struct ibv_context *context = NULL;
+	struct ibv_context *context;
+	int i = 0;
 
-	for (int i = 0; list && list[i] && !context; i++)
-		if (!strcmp(ibv_get_device_name(list[i]), name))
-			context = ibv_open_device(list[i]);
-	if (list)
-		ibv_free_device_list(list);
+	if (!list) {
+		fail("libibverbs: %s", strerror(errno));
+		return NULL;
+	}
+	while (list[i] && strcmp(ibv_get_device_name(list[i]), name))
+		i++;
+	errno = 0;
+	context = list[i] ? ibv_open_device(list[i]) : NULL;
 	if (!context)
-		fail("%s cannot be opened: %s", name, strerror(errno));
+		fail("%s cannot be opened: %s", name,
+		     !list[i] ? "libibverbs has no provider for it" :
+		     errno ? strerror(errno) : "its provider does not say why");
+	ibv_free_device_list(list);
 	return context;
 }
 
-/* 0 or an errno */
 static int register_page(struct ibv_context *context, int fd)
 {
 	size_t page = sysconf(_SC_PAGESIZE);
 	struct ibv_pd *pd = ibv_alloc_pd(context);
+	int buf = -1, ret = -1;
 	struct ibv_mr *mr;
-	int buf, ret;
 
-	if (!pd)
-		return errno;
-	buf = iopmem_alloc(fd, page, 0);
-	ret = buf < 0 ? errno : 0;
-	if (!ret) {
-		mr = iopmem_reg_mr(pd, 0, page, 0, buf,
-				   IBV_ACCESS_LOCAL_WRITE |
-				   IBV_ACCESS_REMOTE_WRITE |
-				   IBV_ACCESS_REMOTE_READ);
-		ret = mr ? 0 : errno;
-		if (mr)
-			iopmem_dereg_mr(mr);
-		close(buf);
+	if (!pd) {
+		fail("--try: no protection domain: %s", strerror(errno));
+		return -1;
 	}
+	buf = iopmem_alloc(fd, page, 0);
+	if (buf < 0) {
+		fail("--try: no memory is to be had: %s", strerror(errno));
+		goto out;
+	}
+	mr = iopmem_reg_mr(pd, 0, page, 0, buf, IBV_ACCESS_LOCAL_WRITE |
+			   IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_READ);
+	ret = mr ? 0 : errno;
+	if (mr)
+		iopmem_dereg_mr(mr);
+	close(buf);
+out:
 	ibv_dealloc_pd(pd);
 	return ret;
 }
@@ -112,6 +120,16 @@ static bool block_device(const char *address, char path[PATH_MAX])
 	return name[0];
 }
 
+/* 0 or an errno */
+static int read_page(int disk, void *p, size_t page)
+{
+	ssize_t n = pread(disk, p, page, 0);
+
+	if (n < 0)
+		return errno;
+	return n == (ssize_t)page ? 0 : ENODATA;
+}
+
 int try_read(const char *address, const char *node)
 {
 	size_t page = sysconf(_SC_PAGESIZE);
@@ -131,10 +149,13 @@ int try_read(const char *address, const char *node)
 	fd = open_memory(node);
 	if (fd >= 0) {
 		p = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-		ret = p == MAP_FAILED || pread(disk, p, page, 0) < 0 ? errno :
-								       0;
-		if (p != MAP_FAILED)
+		if (p == MAP_FAILED) {
+			fail("--try: no memory is to be had: %s",
+			     strerror(errno));
+		} else {
+			ret = read_page(disk, p, page);
 			munmap(p, page);
+		}
 		close(fd);
 	}
 	close(disk);

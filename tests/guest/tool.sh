@@ -58,13 +58,17 @@ tap_is "the parameter for others is as it was" \
 	"$(cat /sys/module/iopmem/parameters/bar)" -1
 does "a BAR that is not there" 1 "not bound; the kernel log says why" \
 	"$tool" bind --bar 5 "$edu"
+tap_is "the parameter is as it was, then, too" \
+	"$(cat /sys/module/iopmem/parameters/bar)" -1
+does "another BAR of what is bound" 1 "bound already: release it first" \
+	"$tool" bind --bar 0 "$bar1"
 tap_is "it is free for others" \
 	"$(cat "$pci/devices/$edu/driver_override")" "(null)"
 does "bind what has a driver" 1 "has the driver nvme" "$tool" bind "$nvme0"
 does "attach" 0 "^/dev/iopmem2: $nvme0, .* attached" "$tool" attach "$nvme0"
 does "attach a second time" 1 "bound or attached already" \
 	"$tool" attach "$nvme0"
-does "attach a drive without such memory" 1 "offers no peer-to-peer memory" \
+does "attach a drive without such memory" 1 "no driver that offers peer-to-peer memory" \
 	"$tool" attach "$nvme1"
 does "a stranger binds" 1 "Permission denied" as-stranger "$tool" bind "$edu"
 
@@ -89,7 +93,8 @@ blocked) does "a drive and a BAR" 1 "nvme1 -> iopmem0: FAIL, no common bridge" \
 		"$tool" check nvme1 iopmem0
 	tap_ok "which bridge" grep "bridge: 0000:" "$tmp/out"
 	tap_ok "what to do" grep "remedy: put both below one PCIe switch" "$tmp/out" ;;
-iommu) does "the IOMMU is told of" 0 iommu "$tool" check --json nvme1 iopmem0 ;;
+iommu) does "the IOMMU" 0 iommu "$tool" check --json nvme1 iopmem0
+	tap_is "it is told of" "$(json 'v["iommu"]')" True ;;
 esac
 trial_agrees "a BAR" iopmem0
 trial_agrees "a controller memory buffer" iopmem2
@@ -102,6 +107,10 @@ tap_ok "what to do about that" grep "remedy: modprobe iopmem_peer" "$tmp/out"
 modprobe iopmem_peer
 does "with peer memory" 0 "rxe0 -> iopmem0: OK, .*, tried" \
 	"$tool" check --try rxe0 iopmem0
+ln -s iopmem0 /dev/odd
+does "by a link, as in by-path/" 0 "rxe0 -> iopmem0: OK" \
+	"$tool" check rxe0 /dev/odd
+rm /dev/odd
 does "a function that is not bound" 0 "neither bound nor attached" \
 	"$tool" check rxe0 "$edu"
 does "a trial of that" 1 "neither bound nor attached" \
@@ -115,7 +124,7 @@ if [[ $LAB_TOPOLOGY == switch ]]; then
 	does "a user does not see what ACS does" 0 "BUS/4?" as-user "$tool" topo
 fi
 
-does "release what is attached" 0 "^" bash -c "'$tool' release iopmem2; echo"
+does "release what is attached" 0 "^" bash -c "'$tool' release iopmem2 && echo"
 does "release what is bound, by its address" 0 "^" \
 	bash -c "'$tool' release $bar0 && echo"
 tap_is "one is left" "$(cat $class/iopmem*/size | wc -l)" 1
