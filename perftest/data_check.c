@@ -5,6 +5,8 @@
  * Both sides know what that is without a word: each byte of a message follows
  * from its place in the message and from the number of the QP. Small messages
  * go to one slot of the buffer after the other, so all slots are filled alike.
+ * Buffers that are received into are cleared before, and no byte of a message
+ * is 0: what has not arrived is seen, and what lies behind a message, too.
  *
  * Atomics leave a sum instead: of all additions, each of 1.
  */
@@ -58,6 +60,17 @@ int data_check_select(struct perftest_parameters *params)
 	if (params->verb == SEND && params->mr_per_qp &&
 	    (params->duplex || params->tst == LAT))
 		return refuse("not with --mr_per_qp where both sides send: each receives where it sends from");
+	if (params->work_rdma_cm && params->connection_type == UD &&
+	    (params->duplex || params->tst == LAT))
+		return refuse("not with -R and UD where both sides send: setting up the connection uses a buffer");
+	if (params->tst == LAT && params->size == 1 &&
+	    (params->verb == WRITE || params->verb == WRITE_IMM))
+		return refuse("a message of 1 byte has none but the one that the latency test of writes counts in");
+	if (params->use_null_mr)
+		return refuse("not with --use-null-mr");
+	if (params->memory_type == MEMORY_NEURON ||
+	    params->memory_type == MEMORY_HL)
+		return refuse("the CPU does not reach this kind of memory");
 	if (params->has_payload_modification)
 		return refuse("not with --payload_file_path");
 	if (params->flows > 1)
@@ -147,9 +160,10 @@ static uint8_t byte_of_message(struct perftest_parameters *params, int qp,
 			       uint64_t at)
 {
 	uint32_t seed = params->use_srq ? 0 : qp;
+	uint8_t byte = ((uint32_t)at * 2654435761u + seed * 805459861u +
+			(uint32_t)(at >> 16)) >> 24;
 
-	return ((uint32_t)at * 2654435761u + seed * 805459861u +
-		(uint32_t)(at >> 16)) >> 24;
+	return byte ? byte : 0x55;
 }
 
 /* The latency test of writes counts in the last byte of each message. */
@@ -163,16 +177,67 @@ static bool test_counts_in(struct perftest_parameters *params, uint64_t at)
 }
 
 /*
- * How much of a slot stays as it has arrived: the GRH of the next slot may come
- * to lie on the end of this one.
+ * How many of a QP's slots have had a message, from the first on. It may have
+ * been more: how many messages there were is not known of a test that ran for a
+ * time, nor which buffers an SRQ has used if there were more than messages.
+ */
+static uint64_t slots_used(struct perftest_parameters *params,
+			   const struct slots *slots)
+{
+	uint64_t count = slots->count, posted = params->rx_depth;
+
+	if (params->test_type == DURATION || params->test_method == RUN_ALL)
+		return !params->use_srq;
+	if (params->verb != SEND) {
+		/* each of a list has its slot; nor do they move in one case */
+		if (params->post_list > 1)
+			posted = params->post_list;
+		else if (params->verb == WRITE_IMM && params->duplex)
+			posted = 1;
+		else
+			posted = params->iters;
+	} else if (params->use_srq) {
+		posted /= params->num_of_qps;
+		if (posted > params->iters || params->recv_post_list > 1)
+			return 0;
+	} else if (params->recv_post_list > 1) {
+		posted = params->recv_post_list;
+		if (posted >= count)
+			posted = count > 1 ? count - 1 : 1;
+	}
+	if (posted > params->iters)
+		posted = params->iters;
+	return posted < count ? posted : count;
+}
+
+/*
+ * How much of a slot stays as it has arrived: the GRH of the next one may come to
+ * lie on its end. The last has no next.
  */
 static uint64_t bytes_that_stay(struct perftest_parameters *params,
-				const struct slots *slots)
+				const struct slots *slots, uint64_t slot)
 {
-	if (params->connection_type != UD || slots->count == 1 ||
+	if (params->connection_type != UD || slot == slots->count - 1 ||
 	    params->size + UD_ADDITION <= slots->stride)
 		return params->size;
 	return slots->stride - UD_ADDITION;
+}
+
+/* How much there is behind a slot's message that nobody writes to */
+static uint64_t gap_behind(struct pingpong_context *ctx,
+			   struct perftest_parameters *params,
+			   const struct slots *slots)
+{
+	uint64_t size = BUFF_SIZE(ctx->size, ctx->cycle_buffer);
+
+	/* GRHs lie there, or the messages of other sizes */
+	if (params->connection_type == UD || params->use_srq ||
+	    params->test_method == RUN_ALL)
+		return 0;
+	/* a buffer of one slot may end with its message */
+	if (slots->stride > size)
+		return size - params->size;
+	return slots->stride - params->size;
 }
 
 static void put(struct pingpong_context *ctx, char *to, const uint8_t *from,
@@ -274,17 +339,37 @@ static void compare_slot(struct pingpong_context *ctx,
 		*result = here;
 }
 
-/* The first message of each QP goes to its first slot, unless there is an SRQ. */
+/* Less than a cache line */
+static void compare_gap(struct pingpong_context *ctx, int qp, const char *slot,
+			uint64_t begin, uint64_t size, uint8_t *chunk,
+			struct result *result)
+{
+	uint64_t compared = result->compared, i;
+
+	if (size)
+		ctx->memory->copy_buffer_to_host(chunk, slot + begin, size);
+	for (i = 0; i < size; i++)
+		compare_byte(result, qp, begin + i, chunk[i], 0);
+	/* they are not what was sent */
+	result->compared = compared;
+}
+
 static void compare_qp(struct pingpong_context *ctx,
 		       struct perftest_parameters *params, int qp,
 		       uint8_t *chunk, struct result *result)
 {
 	struct slots slots = target(ctx, params, qp);
-	uint64_t size = bytes_that_stay(params, &slots), i;
+	uint64_t used = slots_used(params, &slots), i;
+	uint64_t gap = gap_behind(ctx, params, &slots);
 
-	for (i = 0; i < slots.count; i++)
-		compare_slot(ctx, params, qp, slots.first + i * slots.stride,
-			     size, i || params->use_srq, chunk, result);
+	for (i = 0; i < slots.count; i++) {
+		const char *slot = slots.first + i * slots.stride;
+
+		compare_slot(ctx, params, qp, slot,
+			     bytes_that_stay(params, &slots, i), i >= used,
+			     chunk, result);
+		compare_gap(ctx, qp, slot, params->size, gap, chunk, result);
+	}
 }
 
 /* Returns whether the additions to a QP's counters are all there, and no more. */
@@ -354,7 +439,7 @@ int data_check(struct pingpong_context *ctx,
 			result.got, result.wanted);
 		return FAILURE;
 	}
-	if (!result.compared && params->use_srq) {
+	if (!result.compared) {
 		fprintf(stderr, " Data check failed: nothing has arrived\n");
 		return FAILURE;
 	}

@@ -26,8 +26,8 @@ int data_check_prepare(struct pingpong_context *ctx,
 		       struct perftest_parameters *params);
 
 /*
- * Compares what this side has received, once the other has ended, too. Returns
- * 0, or 1 after having said what differs.
+ * Compares what this side has received, when the test has ended. Returns 0, or 1
+ * after having said what differs.
  */
 int data_check(struct pingpong_context *ctx,
 	       struct perftest_parameters *params);

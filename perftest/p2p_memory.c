@@ -395,6 +395,9 @@ int p2p_memory_select(struct perftest_parameters *params, char **operands)
 	chosen.path = params->p2p_dev;
 	chosen.door = params->use_p2p_dmabuf ? "dma-buf" : "peer memory";
 
+	/* Small messages would come with their completions, and the CPU copy them. */
+	setenv("MLX5_SCATTER_TO_CQE", "0", 0);
+
 	params->memory_type = MEMORY_P2P;
 	params->memory_create = p2p_memory_create;
 	return SUCCESS;
@@ -404,7 +407,7 @@ static void print_json_string(int fd, const char *s)
 {
 	dprintf(fd, "\"");
 	for (; *s; s++)
-		if (*s == '"' || *s == '\\' || (unsigned char)*s < ' ')
+		if (*s == '"' || *s == '\\' || *s < ' ' || *s > '~')
 			dprintf(fd, "\\u%04x", (unsigned char)*s);
 		else
 			dprintf(fd, "%c", *s);

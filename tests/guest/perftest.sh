@@ -57,7 +57,9 @@ runs_infinitely()
 		       --disable_pcie_relaxed --run_infinitely -D 1 --use_p2p)
 	"${tool[@]}" >"$tmp/server" 2>&1 &
 	pid=$!
-	until listens "$port"; do sleep 0.1; done
+	until listens "$port" || ! kill -0 "$pid" 2>/dev/null; do
+		sleep 0.1
+	done
 	timeout 8 "${tool[@]}" 127.0.0.1 >"$tmp/client" 2>&1 || status=$?
 	kill "$pid" || true
 	wait "$pid" || true
@@ -68,19 +70,19 @@ runs_infinitely()
 	fi
 }
 
-# finds_flipped NAME OPTION...: what is compared is what is in the memory.
-finds_flipped()
+# finds_change SIDE CHANGE TEXT TOOL ARG...: what is compared is what is in the
+# memory: of the side's buffer CHANGE (see change_bytes.c) happens at the end.
+finds_change()
 {
-	local name=$1
-	shift
-	server=(--p2p_dev=/dev/iopmem1 "$@")
-	client=(--use_p2p "$@")
-	if LD_PRELOAD=$LAB_BUILD/user/tests/libflip_byte.so FLIP_BYTE=$((65536 + 1000)) \
-	   pair ib_write_bw -n 5 --check_data; then
-		not_ok "$name" "$tmp/server"
+	local side=$1 change=$2 text=$3 name="$4 ${*:5}: $2 at the $1"
+	shift 3
+	server=(--p2p_dev=/dev/iopmem1 "${door[@]}")
+	client=(--use_p2p "${door[@]}")
+	if LD_PRELOAD=$LAB_BUILD/user/tests/libchange_bytes.so CHANGE=$change \
+	   pair "$@" --check_data; then
+		not_ok "$name" "$tmp/$side"
 	else
-		says "$name" "$tmp/server" \
-		     'Data check failed: 1 of 65536 bytes differ; the first, byte 1000 of a message of QP 0,'
+		says "$name" "$tmp/$side" "Data check failed: $text"
 	fi
 }
 
@@ -146,6 +148,17 @@ arrives both "in both directions, received" ib_send_bw -n 20 -b
 arrives server "an SRQ" ib_send_bw -n 20 -q 4 --use-srq
 arrives server "lists of requests" ib_write_bw -n 20 -l 4
 arrives server "lists of receive requests" ib_send_bw -n 20 --recv_post_list 4
+arrives server "small messages" ib_write_bw -n 200 -s 100 -q 2
+arrives client "small messages, read" ib_read_bw -n 200 -s 100
+arrives server "lists of small messages" ib_write_bw -n 200 -s 100 -l 4
+arrives server "small messages, received" ib_send_bw -n 200 -s 100
+arrives both "small messages, in both directions" ib_send_bw -n 200 -s 100 -b
+arrives server "lists of receive requests, small" \
+	ib_send_bw -n 200 -s 100 --recv_post_list 4
+arrives server "small messages, an SRQ" ib_send_bw -n 300 -s 100 -q 2 --use-srq
+arrives server "small messages, UD" ib_send_bw -n 200 -s 100 -c UD
+arrives both "additions in both directions" ib_atomic_bw -n 200 -b -q 2
+arrives server "lists of additions" ib_atomic_bw -n 200 -l 4
 arrives server "with immediate data" ib_write_bw -n 20 --write_with_imm
 arrives server "all sizes" ib_write_bw -n 5 -a
 arrives both "all sizes, latency" ib_write_lat -n 5 -a
@@ -253,8 +266,32 @@ report "a report of a dma-buf" "dma-buf" --p2p_dev=/dev/iopmem1 --use_p2p_dmabuf
 ln -s /dev/iopmem1 "$tmp/\"odd\\name\""
 report "a report of an odd name" "peer memory" "--p2p_dev=$tmp/\"odd\\name\""
 
-finds_flipped "a flipped byte is found"
-finds_flipped "a flipped byte is found, dma-buf" --use_p2p_dmabuf
+# Halves of a buffer are 64 KiB, or 4 KiB where messages are small: these are 128
+# bytes apart.
+for way in "" --use_p2p_dmabuf; do
+	door=(${way:+"$way"})
+	finds_change server flip:66536:1 \
+		"1 of 65536 bytes differ; the first, byte 1000 of a message of QP 0," \
+		ib_write_bw -n 5
+done
+door=()
+finds_change client flip:1000:1 "1 of 65536 bytes differ; the first, byte 1000" \
+	ib_read_bw -n 5
+finds_change server flip:66536:1 "1 of 65536 bytes differ" ib_send_bw -n 5 -b
+finds_change client flip:66536:1 "1 of 65536 bytes differ" ib_send_lat -n 5 -s 65536
+finds_change server zero:4480:100 "100 of 3200 bytes differ; the first, byte 0" \
+	ib_write_bw -n 200 -s 100
+finds_change server flip:4585:1 "1 of 3200 bytes differ; the first, byte 105" \
+	ib_write_bw -n 200 -s 100
+finds_change server zero:8192:4096 "3200 of 6400 bytes differ; .* of QP 0" \
+	ib_write_bw -n 200 -s 100 -q 2
+finds_change server zero:8192:4096 "3200 of 6400 bytes differ" \
+	ib_send_bw -n 300 -s 100 -q 2 --use-srq
+finds_change server flip:6218:1 "1 of 4[0-9]* bytes differ; the first, byte 10 " \
+	ib_send_bw -n 20 -s 2048 -c UD
+finds_change server zero:4160:1 "1 of 5 bytes differ" ib_send_bw -n 5 -s 1 -c UD
+finds_change server zero:4096:8 "QP 0, 19[0-9] was added instead of 200" \
+	ib_atomic_bw -n 200
 unset LD_LIBRARY_PATH
 server=(--use_p2p --check_data)
 client=()
@@ -322,6 +359,8 @@ refuses "--check_data without an end" "has no end to check at" \
 refuses "--check_data where both send from where they receive" \
 	"each receives where it sends from" \
 	-- as-user ib_send_lat -d rxe0 -F --check_data --mr_per_qp
+refuses "--check_data of the one byte that counts" "of 1 byte has none but" \
+	-- as-user ib_write_lat -d rxe0 -F --check_data -s 1
 refuses "--check_data beside a payload" "not with --payload_file_path" \
 	-- "${tool[@]}" --check_data --payload_file_path="$tmp/bars"
 refuses "Raw Ethernet" 'not with Raw Ethernet, where' \
