@@ -141,32 +141,13 @@ static void print_text(const struct user *user,
 		       provider->address);
 }
 
-static void add_string(json_object *object, const char *key, const char *s)
-{
-	if (s && s[0])
-		json_object_object_add(object, key, json_object_new_string(s));
-}
-
 static void print_object(const struct user *user,
 			 const struct provider *provider,
 			 const struct verdict *v)
 {
-	json_object *object = json_object_new_object();
+	json_object *object = route_object(user, provider, &v->route);
 
-	add_string(object, "device", user->name);
-	add_string(object, "device_pci_address", user->address);
-	add_string(object, "memory", provider->node);
-	add_string(object, "memory_pci_address", provider->address);
 	add_string(object, "result", v->ok ? "OK" : "FAIL");
-	add_string(object, "route", route_name(v->route.type));
-	add_string(object, "reason", reason_name(v->route.reason));
-	add_string(object, "bridge", v->route.bridge);
-	if (v->route.distance >= 0)
-		json_object_object_add(object, "distance",
-				       json_object_new_int(v->route.distance));
-	json_object_object_add(object, "iommu",
-			       json_object_new_boolean(v->route.flags &
-						       IOPMEM_ROUTE_FLAG_IOMMU));
 	if (v->tried)
 		add_string(object, "trial",
 			   v->error ? strerrorname_np(v->error) : "OK");

@@ -60,14 +60,6 @@ int fail(const char *fmt, ...)
 	return EXIT_FAIL;
 }
 
-void print_json(json_object *object)
-{
-	printf("%s\n", json_object_to_json_string_ext(object,
-		JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_SPACED |
-		JSON_C_TO_STRING_NOSLASHESCAPE));
-	json_object_put(object);
-}
-
 int main(int argc, char **argv)
 {
 	const char *name = argc > 1 ? argv[1] : "--help";

@@ -81,6 +81,12 @@ int try_read(const char *address, const char *node);
 __attribute__((format(printf, 1, 2)))
 int fail(const char *fmt, ...);
 
+/* json.c. What is NULL or "" is left out. */
+void add_string(json_object *object, const char *key, const char *s);
+json_object *route_object(const struct user *user,
+			  const struct provider *provider,
+			  const struct iopmem_route *route);
+
 /* Prints the object, and frees it. */
 void print_json(json_object *object);
 

@@ -77,34 +77,6 @@ static void print_matrix(const char *root, const struct user *users,
 	printf("\n%s", legend);
 }
 
-static void add_string(json_object *object, const char *key, const char *s)
-{
-	if (s[0])
-		json_object_object_add(object, key, json_object_new_string(s));
-}
-
-static json_object *route_object(const struct user *user,
-				 const struct provider *provider,
-				 const struct iopmem_route *route)
-{
-	json_object *object = json_object_new_object();
-
-	add_string(object, "device", user->name);
-	add_string(object, "device_pci_address", user->address);
-	add_string(object, "memory", provider->node);
-	add_string(object, "memory_pci_address", provider->address);
-	add_string(object, "route", route_name(route->type));
-	add_string(object, "reason", reason_name(route->reason));
-	add_string(object, "bridge", route->bridge);
-	if (route->distance >= 0)
-		json_object_object_add(object, "distance",
-				       json_object_new_int(route->distance));
-	json_object_object_add(object, "iommu",
-			       json_object_new_boolean(route->flags &
-						       IOPMEM_ROUTE_FLAG_IOMMU));
-	return object;
-}
-
 static void print_routes(const char *root, const struct user *users,
 			 size_t nusers, const struct provider *providers,
 			 size_t nproviders)

@@ -3,6 +3,7 @@
 #
 # perftest --use_p2p: what it moves, what it refuses and what it says. Everything
 # runs as an ordinary user.
+# shellcheck disable=SC2154,SC2034 # shared with perftest_pair.sh
 set -euo pipefail
 . tests/tap.sh
 

@@ -4,6 +4,7 @@
 # Each tool of perftest, with each connection it has, from 1 byte to 8 MiB, with
 # PCI memory on one side or on both, registered in both ways; what arrives is
 # compared with what was sent. Without LAB_LONG the ways take turns.
+# shellcheck disable=SC2034 # for perftest_pair.sh
 set -euo pipefail
 . tests/tap.sh
 . tests/guest/perftest_pair.sh
