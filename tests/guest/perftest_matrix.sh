@@ -38,10 +38,13 @@ on_sides()
 	done
 }
 
-# sizes_of CONNECTION: UD messages end at the MTU
+# sizes_of TOOL CONNECTION: UD messages end at the MTU. The only byte of a write
+# would be the one that the latency test counts in.
 sizes_of()
 {
-	if [[ $1 == UD ]]; then
+	if [[ $1 == ib_write_lat ]]; then
+		echo 2 4096 8388608
+	elif [[ $2 == UD ]]; then
 		echo 1 2048
 	else
 		echo 1 4096 8388608
@@ -54,7 +57,7 @@ tool()
 	local receiver=$1 tool=$2 connection size
 	shift 2
 	for connection; do
-		for size in $(sizes_of "$connection"); do
+		for size in $(sizes_of "$tool" "$connection"); do
 			on_sides "$receiver" "$tool, $connection, $size" \
 				"$tool" -c "$connection" -s "$size" -n 5
 		done
