@@ -10,4 +10,8 @@ for kernel in patched debug; do
 	tap_run "$kernel" ./lab run --kernel "$kernel" --timeout 3600 -- \
 		tests/guest/verbs.sh
 done
+for topology in switch bridge; do
+	tap_run "large, $topology" ./lab run --topology $topology \
+		--bar-size 8192 -- tests/guest/large_mr.sh
+done
 tap_done
