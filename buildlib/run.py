@@ -20,6 +20,7 @@ import termios
 import threading
 import time
 import tty
+import zlib
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BUILD = os.path.join(ROOT, "build")
@@ -79,6 +80,7 @@ def parse(argv):
 	parser.add_argument("--smp", type=int)
 	parser.add_argument("--memory", type=int, metavar="MIB")
 	parser.add_argument("--bar-size", type=int, default=64, metavar="MIB")
+	parser.add_argument("--nodes", type=int, choices=(1, 2), default=1)
 	parser.add_argument("--timeout", type=float, metavar="S")
 	parser.add_argument("--icount", action="store_true")
 	parser.add_argument("--append", action="append", default=[])
@@ -107,6 +109,8 @@ def parse(argv):
 		parser.error(f"--name: {args.name!r} cannot name a folder")
 	if args.icount and args.smp not in (None, 1):
 		parser.error("--icount works with one CPU only")
+	if args.nodes == 2 and (args.image or args.icount):
+		parser.error("--nodes 2 does not go with --image or --icount")
 	if args.smp is None:
 		args.smp = 1 if args.icount else 2
 	if args.memory is None:
@@ -160,7 +164,6 @@ def make_folder(name):
 			shutil.rmtree(entry)
 		elif entry.name != ".lock":
 			os.unlink(entry)
-	os.mkdir(os.path.join(path, "out"))
 	return path
 
 
@@ -225,13 +228,21 @@ class Qmp:
 
 
 class Guest:
-	"""One QEMU, its files and its channels."""
+	"""
+	One QEMU, its files and its channels: node 1, which runs the command,
+	or node 2. Wires are sockets, each the end of a network between them.
+	"""
 
-	def __init__(self, args, folder):
+	def __init__(self, args, folder, node=1, wires=()):
 		self.args = args
 		self.folder = folder
+		self.node = node
+		self.wires = wires
 		self.out = os.path.join(folder, "out")
+		os.makedirs(self.out)
 		self.console = os.path.join(folder, "console.log")
+		self.trace = os.path.join(folder, "trace.log")
+		self.traced = 0		# so much of it has been looked at
 		self.token = secrets.token_hex(16).encode()
 		self.devices = {}	# by QEMU id: device_add's arguments
 		self.memories = {}	# by QEMU id: object-add's arguments
@@ -304,7 +315,7 @@ class Guest:
 						bus=buses[i],
 						memdev=memory["id"])
 		for i in range(2):
-			path = self.image(f"nvme{i}", 64)
+			path = self.image(f"nvme{i}", 64 if i == 0 else 256)
 			argv += ["-blockdev", "driver=raw,file.driver=file,"
 				 f"node-name=disk{i},file.filename={path}"]
 			extra = {"cmb_size_mb": 64} if i == 0 else {}
@@ -317,6 +328,18 @@ class Guest:
 					dma_mask=(1 << 64) - 1)
 		return argv
 
+	def network_cards(self):
+		"""The guest's eth0, eth1..."""
+		argv = []
+		for number, wire in enumerate(self.wires):
+			# RoCE needs more than 4096 bytes for its largest MTU
+			argv += ["-netdev", f"socket,id=net{number},"
+				 f"fd={wire.fileno()}",
+				 "-device", f"virtio-net-pci,netdev=net{number},"
+				 "host_mtu=9000,romfile=,"
+				 f"mac=52:54:00:00:{number:02x}:{self.node:02x}"]
+		return argv
+
 	def qemu_command(self, accel, channels):
 		args = self.args
 		machine = "q35"
@@ -325,9 +348,10 @@ class Guest:
 		append = ("console=ttyS0 loglevel=5 panic=-1 oops=panic "
 			  f"no_timer_check pty.legacy_count=0 {root} "
 			  f"LAB_JOB={self.folder}/job")
-		argv = ["qemu-system-x86_64", "-name", "lab-" +
-			os.path.basename(self.folder), "-nodefaults",
-			"-no-user-config", "-display", "none", "-no-reboot",
+		name = os.path.relpath(self.folder, RUNS).replace("/", "-")
+		argv = ["qemu-system-x86_64", "-name", "lab-" + name,
+			"-nodefaults", "-no-user-config", "-display", "none",
+			"-no-reboot", "-D", self.trace,
 			"-cpu", args.cpu or TOPOLOGIES[args.topology],
 			"-smp", str(args.smp), "-m", str(args.memory),
 			# unplugging is pciehp's, as on real hardware
@@ -368,7 +392,8 @@ class Guest:
 			else:
 				argv += ["-device", "virtserialport,"
 					 f"chardev={name},name=lab.{name}"]
-		return argv + disk + self.test_devices()
+		# the cards come last: all else stays where it is without them
+		return argv + disk + self.test_devices() + self.network_cards()
 
 	def write_job(self):
 		"""What guest/init reads."""
@@ -379,6 +404,8 @@ class Guest:
 		exports = {
 			"LAB_KERNEL": self.args.kernel,
 			"LAB_TOPOLOGY": self.args.topology,
+			"LAB_NODES": str(self.args.nodes),
+			"LAB_NODE": str(self.node),
 			"LAB_BUILD": BUILD,
 			"LAB_OUT": self.out,
 			"LAB_MODULES": modules,
@@ -448,8 +475,11 @@ class Guest:
 	def agent(self, sock, qmp_sock):
 		qmp = Qmp(qmp_sock)
 		calls = {"address": self.address, "find": self.find,
-			 "count": self.count, "digest": self.digest,
-			 "throttle": self.throttle,
+			 "count": self.count, "crc32": self.crc32,
+			 "digest": self.digest,
+			 "throttle": self.throttle, "freeze": self.freeze,
+			 "dma-start": self.dma_start,
+			 "dma-count": self.dma_count,
 			 "device_del": self.device_del,
 			 "device_add": self.device_add, "drained": self.drained}
 		with sock.makefile("rwb", buffering=0) as stream:
@@ -471,23 +501,10 @@ class Guest:
 
 	def address(self, qmp, name):
 		self.device(name)
-
-		def search(devices):
-			for d in devices:
-				if d["qdev_id"] == name:
-					return (f"0000:{d['bus']:02x}:"
-						f"{d['slot']:02x}."
-						f"{d['function']}")
-				below = d.get("pci_bridge", {}).get("devices")
-				found = search(below or [])
-				if found:
-					return found
-			return None
-
-		for bus in qmp.command("query-pci"):
-			found = search(bus["devices"])
-			if found:
-				return found
+		for d in pci_functions(qmp):
+			if d["qdev_id"] == name:
+				return (f"0000:{d['bus']:02x}:{d['slot']:02x}."
+					f"{d['function']}")
 		raise RuntimeError("not plugged in")
 
 	def backing(self, name):
@@ -529,6 +546,16 @@ class Guest:
 					start += len(data)
 		return total + (size if value == 0 else 0)
 
+	def crc32(self, _, name, size=None):
+		"""Of the file's beginning, or of all of it."""
+		value = 0
+		with open(self.backing(name), "rb") as f:
+			left = int(size or os.fstat(f.fileno()).st_size)
+			while left and (data := f.read(min(left, 1 << 24))):
+				value = zlib.crc32(data, value)
+				left -= len(data)
+		return f"{value:08x}"
+
 	def digest(self, qmp, name):
 		"""A digest of a BAR; of an nvme's CMB the first 16 MiB."""
 		path = os.path.join(self.folder, name + ".bar")
@@ -546,20 +573,9 @@ class Guest:
 
 	def prefetchable(self, qmp, name):
 		"""Where a device's prefetchable BAR is in the guest's memory."""
-		def regions(devices):
-			for d in devices:
-				if d["qdev_id"] == name:
-					return d["regions"]
-				below = d.get("pci_bridge", {}).get("devices")
-				found = regions(below or [])
-				if found:
-					return found
-			return []
-
-		for bus in qmp.command("query-pci"):
-			for region in regions(bus["devices"]):
-				if region.get("prefetch"):
-					return region["address"]
+		for start, _, owner in prefetchable_bars(qmp):
+			if owner == name:
+				return start
 		raise RuntimeError(f"{name} has no prefetchable BAR")
 
 	def throttle(self, qmp, name, rate):
@@ -569,6 +585,50 @@ class Guest:
 		qmp.command("block_set_io_throttle",
 			    {"id": name, "iops": int(rate),
 			     **{limit: 0 for limit in limits}})
+		return ""
+
+	def trace_dma(self, qmp, enable):
+		if self.args.topology == "iommu":
+			raise RuntimeError("an IOMMU's addresses do not tell "
+					   "BARs from DRAM")
+		qmp.command("trace-event-set-state",
+			    {"name": "pci_nvme_map_addr", "enable": enable})
+
+	def dma_start(self, qmp):
+		self.trace_dma(qmp, True)
+		self.traced = os.path.getsize(self.trace)
+		return ""
+
+	def dma_count(self, qmp):
+		"""
+		The nvme model has one event for each piece of memory that a
+		command names as the place of its data, whether that is in DRAM,
+		in another device's BAR, or in the device's own CMB (then
+		pci_nvme_map_addr_cmb follows, for the same bytes). It comes
+		before the transfer, so a command that fails counts as well; an
+		admin command's data (identify, log pages) and the ranges of a
+		discard count too. What does not: queue entries and PRP lists,
+		which are read and written without being mapped.
+		"""
+		self.trace_dma(qmp, False)
+		bars = list(prefetchable_bars(qmp))
+		moved = {True: 0, False: 0}
+		# QEMU flushes it with each event
+		with open(self.trace) as log:
+			log.seek(self.traced)
+			for address, size in re.findall(
+					r"^pci_nvme_map_addr addr 0x(\w+) "
+					r"len (\d+)$", log.read(), re.M):
+				in_bar = any(start <= int(address, 16) < end
+					     for start, end, _ in bars)
+				moved[in_bar] += int(size)
+		return f"{moved[True]} {moved[False]}"
+
+	def freeze(self, qmp, seconds):
+		"""As others see it, the whole machine is gone for a while."""
+		qmp.command("stop")
+		time.sleep(float(seconds))
+		qmp.command("cont")
 		return ""
 
 	def device_del(self, qmp, name):
@@ -600,6 +660,7 @@ class Guest:
 		pairs = {name: socket.socketpair() for name in names}
 		ours = {name: pair[0] for name, pair in pairs.items()}
 		theirs = {name: pair[1] for name, pair in pairs.items()}
+		passed = [*theirs.values(), *self.wires]
 		self.write_job()
 		argv = self.qemu_command(accel, theirs)
 		parent = os.getpid()
@@ -610,8 +671,8 @@ class Guest:
 				argv, stdin=subprocess.DEVNULL, stdout=log,
 				stderr=log, start_new_session=True,
 				preexec_fn=lambda: die_with(parent),
-				pass_fds=[s.fileno() for s in theirs.values()])
-		for sock in theirs.values():
+				pass_fds=[s.fileno() for s in passed])
+		for sock in passed:
 			sock.close()
 
 		def thread(function, *arguments):
@@ -640,45 +701,111 @@ class Guest:
 		if self.terminal:
 			termios.tcsetattr(0, termios.TCSADRAIN, self.terminal)
 
-	def wait(self):
-		"""True if the guest ended by itself in time."""
+	def status(self):
+		"""
+		The command's exit code, or None if the guest ended without it;
+		node 2's only command is a server, which ends when it is told.
+		"""
 		try:
-			self.process.wait(self.args.timeout or None)
-			ended = True
-		except subprocess.TimeoutExpired:
-			ended = False
-		self.stop()
-		for thread in self.relays:
-			thread.join(10)
-		return ended
+			with open(os.path.join(self.out, ".status")) as status:
+				code = int(status.read())
+		except (FileNotFoundError, ValueError):
+			return None
+		return None if self.node == 2 and code else code
 
-	def verdict(self, ended):
-		"""The run's exit code, with a reason if it is ours."""
+	def fault(self):
+		"""True, with the report shown, if the kernel reported a fault."""
 		lines = read_lines(self.console)
-		log = relative(self.console)
 		for number, line in enumerate(lines):
 			if FAULTS.search(line):
 				show(lines[number:number + 40])
-				say(f"the kernel reported a fault, see {log} "
-				    f"line {number + 1}")
-				return BAD_KERNEL
-		if not ended:
-			show(lines[-20:])
-			say(f"timeout after {self.args.timeout:g} s, see {log}")
-			return TIMEOUT
-		try:
-			with open(os.path.join(self.out, ".status")) as status:
-				return int(status.read())
-		except (FileNotFoundError, ValueError):
-			pass
-		show(lines[-20:])
+				say("the kernel reported a fault, see "
+				    f"{relative(self.console)} line {number + 1}")
+				return True
+		return False
+
+	def explain(self, reason):
+		show(read_lines(self.console)[-20:])
+		say(f"{reason}, see {relative(self.console)}")
+
+	def explain_end(self):
+		"""Why it ended early, as far as that is known."""
 		qemu_log = os.path.join(self.folder, "qemu.log")
 		show(line for line in read_lines(qemu_log)[1:]
 		     if "support requested feature" not in line)
-		say("the guest ended before the command did (QEMU exit code "
-		    f"{self.process.returncode}), see {log} and "
-		    f"{relative(qemu_log)}")
-		return NO_STATUS
+		guest = "node 2" if self.node == 2 else "the guest"
+		self.explain(f"{guest} ended before the command did (QEMU exit "
+			     f"code {self.process.returncode}; see "
+			     f"{relative(qemu_log)})")
+
+
+def make_guests(args, folder):
+	if args.nodes == 1:
+		return [Guest(args, folder)]
+	# eth0, and ctl0 for on-node2
+	wires = [socket.socketpair() for _ in range(2)]
+	server = argparse.Namespace(**{**vars(args), "mode": "run",
+				       "command": ["node2-server"]})
+	return [Guest(args, folder, 1, [pair[0] for pair in wires]),
+		Guest(server, os.path.join(folder, "node2"), 2,
+		      [pair[1] for pair in wires])]
+
+
+def wait(guests):
+	"""
+	Until all have ended, or one early, or time is up; then the others are
+	ended. Those that ended by themselves.
+	"""
+	timeout = guests[0].args.timeout
+	end = time.monotonic() + (timeout or float("inf"))
+	while True:
+		ended = [g for g in guests if g.process.poll() is not None]
+		if (len(ended) == len(guests) or time.monotonic() > end or
+		    any(g.status() is None for g in ended)):
+			break
+		time.sleep(0.05)
+	for guest in guests:
+		guest.stop()
+	for guest in guests:
+		for thread in guest.relays:
+			thread.join(10)
+	return ended
+
+
+def verdict(guests, ended):
+	"""The run's exit code, with a reason if it is ours."""
+	if any([guest.fault() for guest in guests]):
+		return BAD_KERNEL
+	for guest in ended:
+		if guest.status() is None:
+			guest.explain_end()
+			return NO_STATUS
+	for guest in guests:
+		if guest not in ended:
+			guest.explain(f"timeout after {guest.args.timeout:g} s")
+			return TIMEOUT
+	return guests[0].status()
+
+
+def pci_functions(qmp):
+	"""All of them, those behind bridges too."""
+	def below(devices):
+		for d in devices:
+			yield d
+			yield from below(d.get("pci_bridge", {})
+					 .get("devices", []))
+
+	for bus in qmp.command("query-pci"):
+		yield from below(bus["devices"])
+
+
+def prefetchable_bars(qmp):
+	"""Start, end, and QEMU id of the device."""
+	for d in pci_functions(qmp):
+		for region in d["regions"]:
+			if region.get("prefetch"):
+				start = region["address"]
+				yield start, start + region["size"], d["qdev_id"]
 
 
 def die_with(parent):
@@ -751,9 +878,8 @@ def accelerator(kernel):
 	guest = Guest(args, make_folder(f"pid{os.getpid()}-kvm"))
 	try:
 		guest.start("kvm")
-		accel = "tcg"
-		if guest.wait() and os.path.exists(guest.out + "/.status"):
-			accel = "kvm"
+		booted = wait([guest]) and guest.status() is not None
+		accel = "kvm" if booted else "tcg"
 	finally:
 		guest.stop()
 	with open(cache, "w") as file:
@@ -769,7 +895,7 @@ def main():
 	args = parse(sys.argv[1:])
 	for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
 		signal.signal(number, on_signal)
-	guest = None
+	guests = []
 	try:
 		if not (args.no_build or "LAB_NO_BUILD" in os.environ):
 			build(args.kernel)
@@ -779,14 +905,16 @@ def main():
 			return 1
 		folder = make_folder(args.name or f"pid{os.getpid()}")
 		forget_old_runs()
-		guest = Guest(args, folder)
-		guest.start(accelerator(args.kernel))
-		return guest.verdict(guest.wait())
+		guests = make_guests(args, folder)
+		accel = accelerator(args.kernel)
+		for guest in guests:
+			guest.start(accel)
+		return verdict(guests, wait(guests))
 	except Stop as stop:
 		say(f"stopped by {signal.Signals(stop.args[0]).name}")
 		return 128 + stop.args[0]
 	finally:
-		if guest:
+		for guest in guests:
 			guest.stop()
 
 

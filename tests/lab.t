@@ -80,6 +80,8 @@ usage "two CPUs and --icount" "one CPU" run --icount --smp 2 -- true
 usage "no such image" "there is no file /nonexistent" run --image /nonexistent -- true
 usage "a kernel of no image" "with --image only" run --own-kernel / -- true
 usage "a shell in an image" "run only" shell --image lab
+usage "two nodes of an image" "does not go with" run --nodes 2 --image lab -- true
+usage "two nodes and --icount" "does not go with" run --nodes 2 --icount -- true
 usage "a bad name" "cannot name a folder" run --name ../x -- true
 usage "unknown part" "no part named frob" build frob
 usage "unknown suite" "no suite named frob" test frob
@@ -133,9 +135,10 @@ tap_is "blocked boots; exit code 0" "$status" 0
 tap_is "LAB_OUT and the name" "$(<build/run/lab-test/out/x)" kept
 
 boot --topology iommu --memory 1024 --smp 1 --bar-size 128 --append lab.x=y -- \
-	bash -c 'ls /sys/class/iommu; nproc; cat /proc/cmdline'
+	bash -c 'ls /sys/class/iommu; nproc; cat /proc/cmdline; ! lab-host dma-start'
 tap_is "iommu boots" "$status" 0
 tap_ok "and has an IOMMU" grep dmar0 "$tmp/out"
+tap_ok "and does not count DMA" grep "IOMMU's addresses" "$tmp/err"
 tap_ok "--smp" grep -x 1 "$tmp/out"
 tap_ok "--append" grep lab.x=y "$tmp/out"
 
@@ -186,20 +189,35 @@ import run
 sys.exit(not run.FAULTS.search(sys.argv[1]))" "$report"
 done
 
+# ---- two guests
+
+tap_run nodes ./lab run --kernel vanilla --nodes 2 --timeout 300 -- \
+	tests/guest/nodes.sh
+
+boot --nodes 2 -- on-node2 bash -c 'modprobe lkdtm
+	echo WARNING >/sys/kernel/debug/provoke-crash/DIRECT; echo alive'
+lab_is "a WARNING of node 2 fails the run" 99 "reported a fault, see .*/node2/console.log"
+tap_is "though its command went on" "$(<"$tmp/out")" alive
+
+boot --nodes 2 -- on-node2 bash -c 'echo b >/proc/sysrq-trigger; sleep 100'
+lab_is "node 2 just ends" 98 "node 2 ended before the command did"
+
 # ---- no QEMU stays
 
 for signal in INT TERM HUP KILL; do
 	name="lab-signal"
 	# in the background a shell ignores SIGINT; env gives it back
-	env --default-signal=INT ./lab run --kernel vanilla --name $name -- \
-		sleep 1000 >"$tmp/out" 2>"$tmp/err" &
+	env --default-signal=INT ./lab run --kernel vanilla --nodes 2 \
+		--name $name -- sleep 1000 >"$tmp/out" 2>"$tmp/err" &
 	lab=$!
 	tap_ok "$signal: the guest runs" wait_until qemu_runs $name
+	tap_ok "$signal: node 2 runs" wait_until qemu_runs $name-node2
 	kill "-$signal" $lab
 	status=0
 	wait $lab 2>/dev/null || status=$?
 	tap_is "$signal: exit code" "$status" $((128 + $(kill -l $signal)))
 	tap_ok "$signal: no QEMU stays" wait_until no_qemu_runs $name
+	tap_ok "$signal: nor does node 2's" wait_until no_qemu_runs $name-node2
 done
 
 tap_done

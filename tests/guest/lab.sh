@@ -4,6 +4,7 @@
 # tests/lab.t's part inside the guest: what the lab promises to commands.
 set -euo pipefail
 . tests/tap.sh
+. tests/guest/device.sh
 
 tap_is "the working directory is the repository" "$PWD/lab" "$(ls "$PWD/lab")"
 tap_is "LAB_BUILD is build/" "$LAB_BUILD" "$PWD/build"
@@ -53,6 +54,38 @@ tap_is "all others are 0" "$(lab-host count bar0 0)" $((0x4000000 - 16 * 255))
 tap_ok "a file elsewhere is refused" bash -c '! lab-host find bar0 ../job'
 truncate -s 4096 "$LAB_OUT/zeros"
 tap_ok "so are zeros" bash -c '! lab-host find bar0 zeros'
+
+# read_into MAPPING DISK: 1 MiB, which the disk itself puts there
+read_into()
+{
+	/usr/bin/python3 - "$@" <<'END'
+import mmap, os, sys
+memory = mmap.mmap(os.open(sys.argv[1], os.O_RDWR), 1 << 20)
+disk = os.open(sys.argv[2], os.O_RDONLY | os.O_DIRECT)
+assert os.preadv(disk, [memory], 0) == 1 << 20
+END
+}
+
+disk0=$(disk_of nvme0)
+disk1=$(disk_of nvme1)
+bar=$(iopmem-bind bar0)
+cmb=$(iopmem-bind nvme0)
+# who looks for partitions has the disk open
+dd if="$disk0" of=/dev/null iflag=direct count=1 status=none
+dd if="$disk1" of=/dev/null iflag=direct count=1 status=none
+lab-host dma-start
+tap_is "the disks are quiet" "$(lab-host dma-count)" "0 0"
+lab-host dma-start
+dd if="$disk1" of=/dev/null iflag=direct bs=64k count=16 status=none
+tap_is "1 MiB of DMA to DRAM" "$(lab-host dma-count)" "0 1048576"
+dd if="$disk1" of=/dev/null iflag=direct bs=64k count=1 status=none
+lab-host dma-start
+tap_ok "a read into a BAR" read_into "$bar" "$disk1"
+tap_is "1 MiB of DMA to a BAR" "$(lab-host dma-count)" "1048576 0"
+lab-host dma-start
+tap_ok "a read into the disk's own CMB" read_into "$cmb" "$disk0"
+tap_is "counts once" "$(lab-host dma-count)" "1048576 0"
+unbind "$bar0"
 
 tap_ok "bar1 is unplugged" lab-host device_del bar1
 tap_ok "and gone" test ! -e "$bar1"
