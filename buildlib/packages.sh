@@ -10,7 +10,7 @@ lab_packages=(
 	# the modules, libraries, perftest and rdma-core
 	cmake pkg-config autoconf automake libtool libibverbs-dev
 	librdmacm-dev libibumad-dev libpci-dev libnuma-dev libudev-dev
-	libjson-c-dev
+	libjson-c-dev zlib1g-dev
 	libnl-3-dev libnl-route-3-dev python3-dev cython3
 	sparse shellcheck
 	# the manual pages, and what the library's tests check it with

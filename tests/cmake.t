@@ -29,6 +29,7 @@ from_source()
 ./usr/local/lib/pkgconfig
 ./usr/local/lib/udev/rules.d
 ./usr/local/share/bash-completion/completions
+./usr/local/share/man/man1
 ./usr/local/share/man/man3
 ./usr/local/share/man/man5
 ./usr/local/share/man/man7
@@ -49,5 +50,7 @@ from_source gcc
 from_source clang
 without libibverbs IBVERBS "package libibverbs-dev"
 without json-c JSON_C "package libjson-c-dev"
+without librdmacm RDMACM "package librdmacm-dev"
+without zlib ZLIB_LIBRARY "package zlib1g-dev"
 without pandoc PANDOC "pandoc is missing"
 tap_done

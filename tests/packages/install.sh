@@ -92,10 +92,12 @@ installed()
 	tap_is "the command and the rules of udev" "$(files_of iopmem-tools)" \
 "/etc/rdma/modules/iopmem.conf
 /usr/bin/iopmem
+/usr/bin/iopmem-copy
 /usr/lib/udev/iopmem-device
 /usr/lib/udev/rules.d/05-iopmem-devices.rules
 /usr/lib/udev/rules.d/90-iopmem.rules
 /usr/share/bash-completion/completions/iopmem
+/usr/share/man/man1/iopmem-copy.1.gz
 /usr/share/man/man5/iopmem.conf.5.gz
 /usr/share/man/man8/iopmem.8.gz"
 	tap_is "every tool of perftest, beside those of the distribution" \
