@@ -143,6 +143,26 @@ tap_is "why, and what to do" "$(cat "$tmp/out")" \
 exits "a pair by other names" 0 check --replay $tree /dev/nvme1 /dev/iopmem0
 says "though ACS is in the way" out "but ACS redirects requests"
 says "the remedy names the bridge" out "pci=disable_acs_redir=0000:02:02.0,"
+tree=tests/topo/acs_on.tree
+exits "the matrix of a switch with ACS on" 0 topo --replay $tree
+tap_is "what it says" "$(sed -n '1,/^$/p' "$tmp/out" | sed 's/ *$//')" \
+"                              0000:03:00.0  iopmem0
+mlx5_0         0000:04:00.0   no            no
+nvme0          0000:03:00.0   -             no"
+exits "why" 1 check --replay $tree mlx5_0 iopmem0
+tap_is "and what to do" "$(cat "$tmp/out")" \
+"mlx5_0 -> iopmem0: FAIL, ACS redirects requests of peers to the host bridge, distance 4
+  bridge: 0000:02:02.0
+  remedy: boot with pci=disable_acs_redir=0000:02:02.0, and likewise for other ports on the way (\";\" between them), if these functions need not be isolated from each other"
+tree=tests/topo/multipath_switch.tree
+exits "the matrix of a switch with two upstream ports" 0 topo --replay $tree
+tap_is "what it says" "$(sed -n '1,/^$/p' "$tmp/out" | sed 's/ *$//')" \
+"                              iopmem0       iopmem1
+mlx5_0         0000:04:00.0   BUS/4         HB/8
+mlx5_1         0000:08:00.0   HB/8          BUS/4
+nvme0          0000:03:00.0   -             HB/8
+nvme1          0000:07:00.0   HB/8          -"
+tree=tests/topo/two_sockets.tree
 exits "a device of no name" 1 check --replay $tree "" iopmem0
 # a full disk
 status=0
@@ -177,7 +197,7 @@ completes()
 completes "iopmem a" attach
 completes "iopmem topo --d" --dump
 completes "iopmem bind --bar " 0 1 2 3 4 5
-completes "iopmem topo --replay tests/topo/" tests/topo/two_sockets.tree
+completes "iopmem topo --replay tests/topo/tw" tests/topo/two_sockets.tree
 tap_is "nothing is left in \$TMPDIR" "$(find "$tmp" -name 'iopmem-*')" ""
 
 for topology in switch bridge blocked iommu; do
