@@ -1,10 +1,11 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 #
-# ./lab bench [messages|perftest|reg|revoke] [--boots N]: what messages,
+# ./lab bench [copy|messages|perftest|reg|revoke] [--boots N]: what messages,
 # registrations and the revocation of MRs cost, and what perftest says, in guests
-# whose clock counts instructions. Tables on stdout; JSON with every value and
-# plots in build/bench/.
+# whose clock counts instructions; and iopmem-copy from one guest to another, by the
+# clock: for that one the host should have nothing else to do. Tables on stdout; JSON
+# with every value and plots in build/bench/.
 # shellcheck disable=SC2154 # kernel_make comes from kernel.sh
 set -euo pipefail
 
@@ -23,18 +24,18 @@ boots=5
 whats=()
 while (($#)); do
 	case $1 in
-	messages | perftest | reg | revoke) whats+=("$1") ;;
+	copy | messages | perftest | reg | revoke) whats+=("$1") ;;
 	--boots)
 		boots=${2:-}
 		[[ $boots =~ ^[1-9][0-9]*$ ]] ||
 			usage_error "bench: --boots takes a number"
 		shift
 		;;
-	*) usage_error "bench: messages, perftest, reg, revoke or --boots N, not $1" ;;
+	*) usage_error "bench: copy, messages, perftest, reg, revoke or --boots N, not $1" ;;
 	esac
 	shift
 done
-((${#whats[@]})) || whats=(messages perftest reg revoke)
+((${#whats[@]})) || whats=(copy messages perftest reg revoke)
 
 make_copy_cost()
 {
@@ -44,13 +45,13 @@ make_copy_cost()
 		O="$(kernel_out patched)" M="$BUILD/copy_cost" W=1 modules
 }
 
-# boot WHAT KERNEL CPU N [OPTION...]
+# boot WHAT KERNEL CPU N OPTION...
 boot()
 {
 	local what=$1 kernel=$2 cpu=$3 n=$4 out=build/bench/raw-$1/$2.$3.$4
 	shift 4
 	say "bench: $what, $kernel kernel, -cpu $cpu, boot $n of $boots"
-	nice ./lab run --no-build --name bench --icount --kernel "$kernel" \
+	nice ./lab run --no-build --name bench --kernel "$kernel" \
 		--cpu "$cpu" "$@" -- "buildlib/guest/bench-$what" >"$out"
 	# up to 2 GiB each
 	rm -f build/run/bench/*.img
@@ -66,15 +67,19 @@ for what in "${whats[@]}"; do
 	rm -rf "build/bench/raw-$what"
 	mkdir -p "build/bench/raw-$what"
 	for ((n = 1; n <= boots; n++)); do
+		if [[ $what == copy ]]; then
+			boot copy patched Skylake-Server "$n" --nodes 2
+			continue
+		fi
 		for cpu in "${cpus[@]}"; do
 			if [[ $what == messages ]]; then
-				boot "$what" vanilla "$cpu" "$n"
-				boot "$what" patched "$cpu" "$n"
+				boot "$what" vanilla "$cpu" "$n" --icount
+				boot "$what" patched "$cpu" "$n" --icount
 			elif [[ $what == reg ]]; then
-				boot "$what" patched "$cpu" "$n" \
+				boot "$what" patched "$cpu" "$n" --icount \
 					--bar-size 65536 --memory 6144
 			else
-				boot "$what" patched "$cpu" "$n"
+				boot "$what" patched "$cpu" "$n" --icount
 			fi
 		done
 	done

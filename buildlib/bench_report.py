@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 """
-bench_report.py messages|perftest|reg|revoke: what the boots of ./lab bench printed
+bench_report.py copy|messages|perftest|reg|revoke: what the boots of ./lab bench printed
 (build/bench/raw-WHAT/KERNEL.CPU.BOOT) as a table on stdout, as
 build/bench/WHAT.json with every value, and as a plot, build/bench/WHAT.svg.
 """
@@ -85,6 +85,49 @@ def table(title, head, rows):
 
 def models(boots):
 	return sorted({boot["cpu"] for boot in boots})
+
+
+# ---- copy
+
+def copy(boots):
+	"""Medians of the boots' medians, and the ratios within each boot."""
+	rows = []
+	summary = []
+	bars = []
+	mib = 64
+	columns = {"ms": 0, "CPU ms": 1, "in BARs": 2, "in DRAM": 3}
+	figures = {memory: {name: Figure(boots, "patched", "Skylake-Server",
+					 "copy " + memory, column)
+			    for name, column in columns.items()}
+		   for memory in ("bar", "host")}
+	ratios = {}
+	for name in ("ms", "CPU ms"):
+		pairs = zip(figures["bar"][name].boots,
+			    figures["host"][name].boots)
+		ratios[name] = sorted(bar / host for bar, host in pairs)
+	for memory, f in figures.items():
+		rows.append([memory, f"{mib / f['ms'].median * 1000:.1f}",
+			     f"{f['CPU ms'].median / mib:.1f}",
+			     number(f["in BARs"].median),
+			     number(f["in DRAM"].median)])
+		summary.append({"memory": memory,
+				**{name: v.median for name, v in f.items()},
+				**{name + " spread": v.spread
+				   for name, v in f.items()}})
+		bars.append((memory, [("milliseconds", f["ms"].median)]))
+	table(f"iopmem-copy of a drive of {mib} MiB to another host's (median of "
+	      f"{len(boots)} boots): throughput, CPU time of both guests, and the "
+	      "bytes that both drives' DMA had in BARs and in DRAM",
+	      ["through", "MiB/s", "CPU ms a MiB", "in BARs", "in DRAM"], rows)
+	rows = [[name, f"{1 / median(r):.2f}" if name == "ms" else
+		 f"{median(r):.2f}",
+		 f"{1 / r[-1]:.2f} to {1 / r[0]:.2f}" if name == "ms" else
+		 f"{r[0]:.2f} to {r[-1]:.2f}"]
+		for name, r in ratios.items()]
+	rows[0][0], rows[1][0] = "throughput", "CPU time"
+	table("BAR, where host memory is 1", ["", "median", "boots"], rows)
+	plot("copy", f"iopmem-copy of {mib} MiB: milliseconds", bars)
+	return summary
 
 
 # ---- messages
@@ -435,7 +478,7 @@ def git(*words):
 def main():
 	what = sys.argv[1]
 	boots = load(what)
-	summary = {"messages": messages, "perftest": perftest, "reg": reg,
+	summary = {"copy": copy, "messages": messages, "perftest": perftest, "reg": reg,
 		   "revoke": revoke}[what](boots)
 	print("\n" + LIMITS)
 	path = os.path.join(BENCH, what + ".json")
@@ -444,7 +487,8 @@ def main():
 			"what": what,
 			"commit": git("rev-parse", "HEAD") or "unknown",
 			"changed_since": bool(git("status", "--porcelain")),
-			"mode": "-smp 1, TCG, -icount shift=0: ns = instructions",
+			"mode": "two guests, -smp 2, TCG" if what == "copy" else
+			"-smp 1, TCG, -icount shift=0: ns = instructions",
 			"summary": summary,
 			"boots": boots,
 		}, file, indent=1)
