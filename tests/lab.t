@@ -199,8 +199,10 @@ boot --nodes 2 -- on-node2 bash -c 'modprobe lkdtm
 lab_is "a WARNING of node 2 fails the run" 99 "reported a fault, see .*/node2/console.log"
 tap_is "though its command went on" "$(<"$tmp/out")" alive
 
-boot --nodes 2 -- on-node2 bash -c 'echo b >/proc/sysrq-trigger; sleep 100'
+start=$SECONDS
+boot --nodes 2 --timeout 400 -- on-node2 bash -c 'echo b >/proc/sysrq-trigger; sleep 100'
 lab_is "node 2 just ends" 98 "node 2 ended before the command did"
+tap_ok "node 2 just ends: so does node 1" test $((SECONDS - start)) -lt 300
 
 # ---- no QEMU stays
 

@@ -149,11 +149,19 @@ copied "host memory" "0 $size" host
 fresh_target
 start_receiver "$there"
 status=0
-send --checksum --block 256K --depth 8 "$here" || status=$?
+send --checksum --progress --block 256K --depth 8 "$here" || status=$?
 ended "with a checksum" 0 0
+says "progress" sender " of 256\.0 MiB, [0-9]*%, .* MiB/s, [0-9]*:[0-9][0-9] left"
 tap_is "both tell the one that the host finds in the drives" \
 	"$(said sender crc32) $(said receiver crc32) $(on-node2 lab-host crc32 nvme1)" \
 	"$crc $crc $crc"
+start_receiver "$there"
+status=0
+LD_PRELOAD=$LAB_BUILD/user/tests/libchange_input.so CHANGE=10000 \
+	send --checksum --depth 1 "$here" || status=$?
+ended "a bit changes on the way" 1 1
+says "what the receiver says" receiver "block 0 has arrived changed: checksum "
+says "and the sender" sender "the other side: block 0 has arrived changed"
 fresh_target
 start_receiver --through host "$there"
 chgrp 100 "$here"
@@ -271,7 +279,7 @@ cannot "no device of iopmem" "/dev/null: not a device of iopmem" \
 cannot "no such memory" "/dev/iopmem9: No such file" \
 	--through /dev/iopmem9 "$here"
 receiver_address=192.0.2.9 cannot "no such host" \
-	"192.0.2.9 is not reached by an RDMA device" "$here"
+	"192.0.2.9 is not reached by an RDMA device" --timeout 3 "$here"
 receiver_address=nowhere.invalid cannot "no such name" \
 	"nowhere.invalid port 18610: " "$here"
 cannot "not as much memory" "a smaller --block or --depth needs less" \

@@ -84,7 +84,8 @@ static int expect(struct copy *copy, enum rdma_cm_event_type type)
 	struct rdma_cm_event *event;
 	int ret = 0;
 
-	event = next_event(copy, copy->options->timeout);
+	/* the connection manager, which has the same limit, knows more */
+	event = next_event(copy, copy->options->timeout + 2);
 	if (!event)
 		return -1;
 	if (event->event != type)
