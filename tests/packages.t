@@ -88,7 +88,7 @@ newest_kernel()
 	rm -rf "$folder"
 	mkdir -p "$folder/in/source"
 	git ls-files -z | tar -c --null -T - | tar -x -C "$folder/in/source"
-	cp "$debs"/iopmem-{dkms,tools}_*.deb "$folder/in"
+	cp "$debs"/{iopmem-dkms,iopmem-tools,libiopmem1}_*.deb "$folder/in"
 	tap_run "$1" in_root "$1" tests/packages/newest_kernel.sh "$newest" \
 		"$folder/system.ext2" results vmlinuz initrd.img
 	[[ -f $folder/system.ext2 ]] || return 0
