@@ -23,7 +23,7 @@ builder=build-essential,lintian
 # What a small system that uses them has, and all that they depend on
 system=systemd-sysv,udev,kmod,iproute2,procps,rdma-core,ibverbs-providers
 system+=,libibverbs-dev,librdmacm1,libibumad3,libpci3,dkms,gcc,make,pkg-config
-system+=,libelf-dev
+system+=,libelf-dev,libjson-c5
 
 newest=systemd-sysv,udev,kmod,iproute2,rdma-core,libibverbs1,dkms
 newest+=,linux-image-amd64,linux-headers-amd64,initramfs-tools
