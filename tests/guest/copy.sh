@@ -157,6 +157,10 @@ tap_is "both tell the one that the host finds in the drives" \
 	"$crc $crc $crc"
 start_receiver "$there"
 status=0
+LD_PRELOAD=$LAB_BUILD/user/tests/libpost_order.so send "$here" || status=$?
+ended "each block is read back before it is told of" 0 0
+start_receiver "$there"
+status=0
 LD_PRELOAD=$LAB_BUILD/user/tests/libchange_input.so CHANGE=10000 \
 	send --checksum --depth 1 "$here" || status=$?
 ended "a bit changes on the way" 1 1
@@ -177,8 +181,8 @@ tap_is "and the data" "$(on-node2 lab-host crc32 nvme1)" "$crc"
 nothing_left()
 {
 	tap_is "$1: no MR and no memory is in use" \
-		"$(rdma resource show mr | wc -l)$(on-node2 rdma resource show mr | wc -l) $(bytes_free "$bar")" \
-		"00 $(<"$class/${bar##*/}/size")"
+		"$(rdma resource show mr | wc -l)$(on-node2 rdma resource show mr | wc -l) $(bytes_free "$bar") $(on-node2 cat "$class/${bar##*/}/free")" \
+		"00 $(<"$class/${bar##*/}/size") $(<"$class/${bar##*/}/size")"
 }
 
 # interrupted_by NAME CODES SENDER RECEIVER CMD...: what the two say when CMD is run
@@ -291,6 +295,23 @@ says "and is told" sender "see ulimit -l"
 refused_by_receiver "a target that is too small" \
 	"is too small: $size bytes needed, 67108864 available" "$here" \
 	"$(on-node2 bash -ec '. tests/guest/device.sh; disk_of nvme0')"
+# not_believed NAME SIZE BLOCK DEPTH
+not_believed()
+{
+	local status=0
+	start_receiver "$there"
+	copy_hello $receiver_address "${@:2}" >"$tmp/sender" 2>&1 || status=$?
+	ended "$1" 0 1
+	says "$1: why" sender "the sender sends nonsense"
+}
+
+not_believed "too many slots" 4096 4096 0xffffffff
+not_believed "one slot too many" 4096 4096 65
+not_believed "no slots" 4096 4096 0
+not_believed "no blocks" 4096 0 4
+not_believed "odd blocks" 4096 4097 4
+not_believed "blocks that are too large" 4096 0x100000000 4
+not_believed "a size that is no file's" 0xffffffffffffffff 4096 4
 status=0
 start_receiver "$there"
 timeout 60 ib_write_bw -d rxe0 -R -F -p 18610 $receiver_address \
@@ -329,6 +350,11 @@ file_copied "nothing" 0
 file_copied "whole blocks" $((4 << 20))
 truncate -s 100M $fs/source
 on-node2 fallocate -l 180M $fs/large
+status=0
+on-node2 "$copy" --listen "$there" >"$tmp/receiver" 2>&1 || status=$?
+tap_is "a target that is mounted: exit code" "$status" 1
+says "a target that is mounted" receiver \
+	"$there: Device or resource busy"
 refused_by_receiver "a full file system" \
 	"104857600 bytes needed: No space left on device" $fs/source $fs/target
 tap_is "the target is as it was" "$(on-node2 stat -c %s $fs/target)" \

@@ -15,7 +15,8 @@
 
 #include "copy.h"
 
-enum { BACKLOG = 1 };
+/* The second is why a connection manager rejects (InfiniBand, 12.6.7.2). */
+enum { BACKLOG = 1, NO_SUCH_SERVICE = 8 };
 
 /* ---- what has happened to the connection */
 
@@ -38,6 +39,9 @@ int fail_by_event(struct copy *copy, struct rdma_cm_event *event)
 		    be32toh(refusal->magic) == COPY_MAGIC)
 			return fail(copy, "%s refuses: %.*s", host,
 				    (int)sizeof(refusal->text), refusal->text);
+		if (!copy->options->host || event->status != NO_SUCH_SERVICE)
+			return fail(copy, "%s has given up connecting (%d)",
+				    host, event->status);
 		return fail(copy, "nobody listens on port %s of %s", port,
 			    host);
 	case RDMA_CM_EVENT_UNREACHABLE:
@@ -61,9 +65,15 @@ static struct rdma_cm_event *next_event(struct copy *copy, int seconds)
 		.events = POLLIN,
 	};
 	double limit = now() + seconds;
-	struct rdma_cm_event *event;
+	struct rdma_cm_event *event = NULL;
 
-	while (poll(&fd, 1, 1000) <= 0) {
+	for (;;) {
+		/* the library has events of its own */
+		if (poll(&fd, 1, 1000) > 0 &&
+		    (!rdma_get_cm_event(copy->connection.events, &event) ||
+		     errno != EAGAIN))
+			break;
+		event = NULL;
 		if (interrupted) {
 			fail(copy, "interrupted");
 			return NULL;
@@ -73,10 +83,27 @@ static struct rdma_cm_event *next_event(struct copy *copy, int seconds)
 			return NULL;
 		}
 	}
-	if (!rdma_get_cm_event(copy->connection.events, &event))
-		return event;
-	fail(copy, "connection manager: %s", strerror(errno));
-	return NULL;
+	if (!event)
+		fail(copy, "connection manager: %s", strerror(errno));
+	return event;
+}
+
+/* Only one sender is served. */
+bool refuse_another(struct rdma_cm_event *event)
+{
+	struct refusal refusal = {
+		.magic = htobe32(COPY_MAGIC),
+		.version = htobe32(COPY_VERSION),
+		.text = "another sender is being served",
+	};
+	struct rdma_cm_id *id = event->id;
+
+	if (event->event != RDMA_CM_EVENT_CONNECT_REQUEST)
+		return false;
+	rdma_ack_cm_event(event);
+	rdma_reject(id, &refusal, sizeof(refusal));
+	rdma_destroy_id(id);
+	return true;
 }
 
 static int expect(struct copy *copy, enum rdma_cm_event_type type)
@@ -85,9 +112,11 @@ static int expect(struct copy *copy, enum rdma_cm_event_type type)
 	int ret = 0;
 
 	/* the connection manager, which has the same limit, knows more */
-	event = next_event(copy, copy->options->timeout + 2);
-	if (!event)
-		return -1;
+	do {
+		event = next_event(copy, copy->options->timeout + 2);
+		if (!event)
+			return -1;
+	} while (refuse_another(event));
 	if (event->event != type)
 		ret = fail_by_event(copy, event);
 	else if (type == RDMA_CM_EVENT_ESTABLISHED && copy->options->host) {
@@ -195,6 +224,7 @@ static int make_channel(struct copy *copy, struct rdma_cm_id **id)
 	if (!connection->events)
 		return fail(copy, "connection manager: %s: modprobe rdma_ucm?",
 			    strerror(errno));
+	fcntl(connection->events->fd, F_SETFL, O_NONBLOCK);
 	if (rdma_create_id(connection->events, id, NULL, RDMA_PS_TCP))
 		return fail(copy, "connection manager: %s", strerror(errno));
 	return 0;
@@ -275,7 +305,7 @@ int connection_wait(struct copy *copy, struct hello *hello)
 {
 	struct connection *connection = &copy->connection;
 	struct rdma_cm_event *event;
-	struct addrinfo *address;
+	struct addrinfo *address, *any;
 	int ret;
 
 	if (make_channel(copy, &connection->listener))
@@ -283,7 +313,12 @@ int connection_wait(struct copy *copy, struct hello *hello)
 	address = look_up(copy, copy->options->address, AI_PASSIVE);
 	if (!address)
 		return -1;
-	ret = rdma_bind_addr(connection->listener, address->ai_addr) ||
+	/* if there is "::", it is IPv4's, too */
+	any = address;
+	while (!copy->options->address && any->ai_family != AF_INET6 &&
+	       any->ai_next)
+		any = any->ai_next;
+	ret = rdma_bind_addr(connection->listener, any->ai_addr) ||
 	      rdma_listen(connection->listener, BACKLOG);
 	if (ret)
 		fail(copy, "listening on port %s: %s", copy->options->port,

@@ -212,6 +212,8 @@ void connection_refuse(struct copy *copy);
 void connection_close(struct copy *copy);
 /* Of an event that nobody has asked for. */
 int fail_by_event(struct copy *copy, struct rdma_cm_event *event);
+/* True, and it is done with, if it is one more sender. */
+bool refuse_another(struct rdma_cm_event *event);
 
 /* transfer.c */
 int post_receive(struct copy *copy, unsigned int index);

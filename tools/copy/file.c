@@ -27,10 +27,14 @@ static int open_direct(struct copy *copy, int flags, uint64_t *size)
 {
 	const char *path = copy->options->file;
 	struct stat st;
+	bool exists = !stat(path, &st);
 
-	if (!stat(path, &st) && !S_ISBLK(st.st_mode) && !S_ISREG(st.st_mode))
+	if (exists && !S_ISBLK(st.st_mode) && !S_ISREG(st.st_mode))
 		return fail(copy, "%s: neither a file nor a block device",
 			    path);
+	/* a device that is mounted is not to be written over */
+	if (exists && S_ISBLK(st.st_mode) && flags & O_CREAT)
+		flags = (flags & ~O_CREAT) | O_EXCL;
 	copy->file = open(path, flags | O_DIRECT | O_CLOEXEC, 0666);
 	if (copy->file < 0)
 		return fail(copy, "%s: %s%s", path, strerror(errno),

@@ -69,6 +69,10 @@ int fail(struct copy *copy, const char *fmt, ...)
 		va_start(args, fmt);
 		vsnprintf(copy->reason, sizeof(copy->reason), fmt, args);
 		va_end(args);
+		/* some of it may be the other side's */
+		for (char *p = copy->reason; *p; p++)
+			if ((unsigned char)*p < ' ' || *p == 0x7f)
+				*p = '?';
 	}
 	pthread_cond_broadcast(&copy->changed);
 	pthread_mutex_unlock(&copy->lock);

@@ -57,12 +57,15 @@ static int block_has_come(struct copy *copy, struct message *message)
 
 	if (index >= copy->depth || slot_is(slot, SLOT_BUSY) ||
 	    block >= blocks || !length || length > copy->block ||
-	    length > copy->size - block * copy->block)
+	    length > copy->size - block * copy->block ||
+	    be64toh(message->settled) > copy->size)
 		return fail(copy, "the sender sends nonsense");
 	slot->block = block;
 	slot->length = length;
 	slot->crc = be32toh(message->crc);
-	copy->settled = be64toh(message->settled);
+	/* its threads may overtake each other */
+	if (copy->settled < be64toh(message->settled))
+		copy->settled = be64toh(message->settled);
 	slot_becomes(slot, SLOT_BUSY);
 	return 0;
 }
@@ -80,6 +83,8 @@ static int all_has_come(struct copy *copy, struct message *message)
 		.type = htobe32(MESSAGE_END),
 	};
 	copy->complete = true;
+	/* that may have taken long */
+	touch(copy);
 	return post_message(copy, END_MESSAGE(copy));
 }
 
@@ -112,14 +117,16 @@ static int take_hello(struct copy *copy, const struct hello *hello)
 {
 	copy->size = be64toh(hello->size);
 	copy->block = be64toh(hello->block);
-	copy->depth = be32toh(hello->depth);
+	/* the slots are gone through even if it is refused */
+	copy->depth = be32toh(hello->depth) <= MAX_DEPTH ?
+		      be32toh(hello->depth) : 0;
 	copy->checksum = be32toh(hello->flags) & HELLO_CHECKSUM;
 	if (be32toh(hello->magic) != COPY_MAGIC ||
 	    be32toh(hello->version) != COPY_VERSION)
 		return fail(copy, "the sender is no iopmem-copy of this version");
 	if (!copy->block || copy->block % ALIGNMENT ||
 	    copy->block > UINT32_MAX || !copy->depth ||
-	    copy->depth > MAX_DEPTH || copy->size > INT64_MAX - copy->block)
+	    copy->size > INT64_MAX - copy->block)
 		return fail(copy, "the sender sends nonsense");
 	return prepare_target(copy);
 }

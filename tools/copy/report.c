@@ -93,7 +93,7 @@ void report_end(struct copy *copy)
 	if (copy->reason[0]) {
 		fprintf(stderr, "iopmem-copy: %s\n", copy->reason);
 		if (copy->started)
-			fprintf(stderr, "iopmem-copy: the first %" PRIu64 " of %" PRIu64 " bytes are in the target\n",
+			fprintf(stderr, "iopmem-copy: the first %" PRIu64 " of %" PRIu64 " bytes have been written to the target\n",
 				settled(copy), copy->size);
 	} else if (!copy->options->json) {
 		printf("%" PRIu64 " bytes in %.2f s, %.1f MiB/s, through %s (%s)",

@@ -128,6 +128,8 @@ uint64_t settled(struct copy *copy)
 		bytes = copy->size;
 	if (copy->settled > bytes)
 		bytes = copy->settled;
+	if (copy->complete)
+		bytes = copy->size;
 	pthread_mutex_unlock(&copy->lock);
 	return bytes;
 }

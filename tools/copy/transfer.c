@@ -187,22 +187,12 @@ static int hear_of_connection(struct copy *copy)
 	struct rdma_cm_event *event;
 	int ret = 0;
 
+	/* the library has events of its own */
 	if (rdma_get_cm_event(copy->connection.events, &event))
-		return fail(copy, "connection manager: %s", strerror(errno));
-	/* another sender: not while this one is served */
-	if (event->event == RDMA_CM_EVENT_CONNECT_REQUEST) {
-		struct rdma_cm_id *id = event->id;
-		struct refusal refusal = {
-			.magic = htobe32(COPY_MAGIC),
-			.version = htobe32(COPY_VERSION),
-			.text = "another sender is being served",
-		};
-
-		rdma_ack_cm_event(event);
-		rdma_reject(id, &refusal, sizeof(refusal));
-		rdma_destroy_id(id);
+		return errno == EAGAIN ? 0 :
+		       fail(copy, "connection manager: %s", strerror(errno));
+	if (refuse_another(event))
 		return 0;
-	}
 	if (event->event == RDMA_CM_EVENT_DISCONNECTED && copy->complete)
 		finish(copy);
 	else if (event->event != RDMA_CM_EVENT_TIMEWAIT_EXIT)
@@ -240,7 +230,8 @@ static int take_turn(struct copy *copy,
 	/* the last messages say more than the end of the connection does */
 	if (reap(copy, heard))
 		return -1;
-	return fds[1].revents ? hear_of_connection(copy) : 0;
+	/* when all has been said, the other side may go */
+	return fds[1].revents && !copy->finished ? hear_of_connection(copy) : 0;
 }
 
 int take_turns(struct copy *copy,
@@ -250,6 +241,8 @@ int take_turns(struct copy *copy,
 	while (!copy->finished) {
 		if (take_turn(copy, heard) || failed(copy))
 			return -1;
+		if (copy->finished)
+			break;
 		if (interrupted)
 			return fail(copy, "interrupted");
 		if (waiting(copy) && silence(copy) > copy->options->timeout)
@@ -266,9 +259,6 @@ int fail_by_message(struct copy *copy, struct message *message)
 		return fail(copy, "the other side sends nonsense");
 	copy->told = true;
 	message->text[MESSAGE_TEXT - 1] = 0;
-	for (char *p = message->text; *p; p++)
-		if ((unsigned char)*p < ' ')
-			*p = '?';
 	return fail(copy, "the other side: %s", message->text);
 }
 
