@@ -12,7 +12,6 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "kernel/edu_hca/edu_hca.h"
 #include "tap.h"
 #include "util.h"
 
@@ -198,11 +197,11 @@ uint32_t flags_for(const char *name)
 	return driver_of(name) == RDMA_DRIVER_RXE ? PEER_CLIENT_PCI : 0;
 }
 
-/* Up to five attributes: all that the calls here have. */
+/* Up to nine attributes: all that the calls here have. */
 union request {
 	struct ib_uverbs_ioctl_hdr header;
 	char room[sizeof(struct ib_uverbs_ioctl_hdr) +
-		  5 * sizeof(struct ib_uverbs_attr)];
+		  9 * sizeof(struct ib_uverbs_attr)];
 };
 
 /* A request, with a value or a pointer for each attribute. */
@@ -310,10 +309,49 @@ struct hca hca_open(const char *name)
 int hca_reg(const struct hca *hca, char *p, size_t len, int access,
 	    struct hca_mr *mr)
 {
+	return hca_reg_iova(hca, p, len, (uintptr_t)p, access, mr);
+}
+
+int hca_reg_dmabuf(const struct hca *hca, int fd, size_t offset, size_t len,
+		   char *p, int access, struct hca_mr *mr)
+{
+	uint64_t from = offset, length = len, iova = (uintptr_t)p;
+	uint32_t flags = access, lkey, rkey;
+	union request request = {};
+
+	add_handle(&request, UVERBS_ATTR_REG_DMABUF_MR_HANDLE, 0);
+	add_handle(&request, UVERBS_ATTR_REG_DMABUF_MR_PD_HANDLE, hca->pd);
+	add(&request, UVERBS_ATTR_REG_DMABUF_MR_OFFSET, &from, sizeof(from),
+	    false);
+	add(&request, UVERBS_ATTR_REG_DMABUF_MR_LENGTH, &length,
+	    sizeof(length), false);
+	add(&request, UVERBS_ATTR_REG_DMABUF_MR_IOVA, &iova, sizeof(iova),
+	    false);
+	add(&request, UVERBS_ATTR_REG_DMABUF_MR_FD, &fd, sizeof(fd), false);
+	add(&request, UVERBS_ATTR_REG_DMABUF_MR_ACCESS_FLAGS, &flags,
+	    sizeof(flags), false);
+	add(&request, UVERBS_ATTR_REG_DMABUF_MR_RESP_LKEY, &lkey, sizeof(lkey),
+	    true);
+	add(&request, UVERBS_ATTR_REG_DMABUF_MR_RESP_RKEY, &rkey, sizeof(rkey),
+	    true);
+	if (call(hca, &request, UVERBS_OBJECT_MR, UVERBS_METHOD_REG_DMABUF_MR))
+		return -1;
+	*mr = (struct hca_mr) {
+		.handle = request.header.attrs[0].data,
+		.key = lkey,
+		.p = p,
+		.len = len,
+	};
+	return 0;
+}
+
+int hca_reg_iova(const struct hca *hca, char *p, size_t len, uint64_t iova,
+		 int access, struct hca_mr *mr)
+{
 	struct ib_uverbs_reg_mr in = {
 		.start = (uintptr_t)p,
 		.length = len,
-		.hca_va = (uintptr_t)p,
+		.hca_va = iova,
 		.pd_handle = hca->pd,
 		.access_flags = access,
 	};
@@ -364,6 +402,17 @@ int hca_copy(const struct hca *hca, const struct hca_mr *from,
 	    false);
 	add(&request, EDU_HCA_ATTR_COPY_LENGTH, &length, sizeof(length), false);
 	return call(hca, &request, UVERBS_OBJECT_MR, EDU_HCA_METHOD_COPY);
+}
+
+int hca_query(const struct hca *hca, const struct hca_mr *mr, uint32_t index,
+	      struct edu_hca_part *part)
+{
+	union request request = {};
+
+	add_handle(&request, EDU_HCA_ATTR_QUERY_HANDLE, mr->handle);
+	add(&request, EDU_HCA_ATTR_QUERY_INDEX, &index, sizeof(index), false);
+	add(&request, EDU_HCA_ATTR_QUERY_PART, part, sizeof(*part), true);
+	return call(hca, &request, UVERBS_OBJECT_MR, EDU_HCA_METHOD_QUERY);
 }
 
 /* ---- chance and effort */

@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "kernel/edu_hca/edu_hca.h"
 #include "kernel/peer_client/peer_client.h"
 #include "tap.h"
 
@@ -112,6 +113,18 @@ struct hca_mr hca_reg_or_give_up(const struct hca *hca, char *p, size_t len);
 int hca_copy(const struct hca *hca, const struct hca_mr *from,
 	     const char *from_at, const struct hca_mr *to, const char *to_at,
 	     size_t len);
+
+/* The same with a dma-buf, whose first byte of the MR is called @p. */
+int hca_reg_dmabuf(const struct hca *hca, int fd, size_t offset, size_t len,
+		   char *p, int access, struct hca_mr *mr);
+
+/* hca_reg() with another name for the first byte: 0, or -1 and errno. */
+int hca_reg_iova(const struct hca *hca, char *p, size_t len, uint64_t iova,
+		 int access, struct hca_mr *mr);
+
+/* What edu_hca knows of an MR; 0, or -1 and errno */
+int hca_query(const struct hca *hca, const struct hca_mr *mr, uint32_t index,
+	      struct edu_hca_part *part);
 
 /* The next of a sequence of numbers that a seed makes. */
 uint32_t random_next(uint32_t *seed);

@@ -6,21 +6,12 @@
 #ifndef TESTS_EDU_H
 #define TESTS_EDU_H
 
-#include <linux/bits.h>
 #include <linux/io.h>
 #include <linux/iopoll.h>
 #include <linux/pci.h>
 #include <linux/time64.h>
 
-#define EDU_DMA_SOURCE		0x80
-#define EDU_DMA_DESTINATION	0x88
-#define EDU_DMA_COUNT		0x90
-#define EDU_DMA_COMMAND		0x98
-#define EDU_DMA_START		BIT(0)
-#define EDU_DMA_FROM_BUFFER	BIT(1)
-
-/* Where edu's DMA engine sees its own buffer. */
-#define EDU_BUFFER		0x40000
+#include "edu_registers.h"
 
 /* Each takes 100 ms in QEMU, whatever its length; a busy host adds to that. */
 #define EDU_TIMEOUT_US		(30 * USEC_PER_SEC)

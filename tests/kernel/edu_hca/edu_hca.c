@@ -8,8 +8,9 @@
  * that has returned no DMA to the MR is under way, and none will start.
  *
  * Locks: hca->dma_lock -> mr->lock, nothing is taken under the latter. The RDMA
- * core calls revoke_mr() with its own lock on the umem held, and waits for it
- * in ib_umem_release(), which is therefore called without either of ours.
+ * core calls revoke_mr() with its own lock on the umem held, or with the dma-buf's
+ * reservation lock, and waits for it in ib_umem_release(), which is therefore
+ * called without either of ours.
  */
 #include <linux/module.h>
 #include <linux/mutex.h>
@@ -65,20 +66,38 @@ static void revoke_mr(struct ib_umem *umem, void *cookie)
 	mutex_unlock(&mr->lock);
 }
 
+static struct edu_mr *alloc_mr(struct ib_pd *pd, u64 length, u64 iova,
+			       int access)
+{
+	struct edu_mr *mr = kzalloc(sizeof(*mr), GFP_KERNEL);
+
+	if (!mr)
+		return NULL;
+	mutex_init(&mr->lock);
+	mr->access = access;
+	mr->ib_mr.lkey = atomic_inc_return(&to_hca(pd->device)->last_key);
+	mr->ib_mr.rkey = mr->ib_mr.lkey;
+	mr->ib_mr.iova = iova;
+	mr->ib_mr.length = length;
+	return mr;
+}
+
+static void free_mr(struct edu_mr *mr)
+{
+	mutex_destroy(&mr->lock);
+	kfree(mr);
+}
+
 static struct ib_mr *edu_hca_reg_user_mr(struct ib_pd *pd, u64 start,
 					 u64 length, u64 iova, int access,
 					 struct ib_udata *udata)
 {
+	struct edu_mr *mr = alloc_mr(pd, length, iova, access);
 	bool peer = READ_ONCE(invalidatable);
-	struct edu_hca *hca = to_hca(pd->device);
-	struct edu_mr *mr;
 	int ret;
 
-	mr = kzalloc(sizeof(*mr), GFP_KERNEL);
 	if (!mr)
 		return ERR_PTR(-ENOMEM);
-	mutex_init(&mr->lock);
-	mr->access = access;
 
 	if (peer)
 		mr->umem = ib_umem_get_peer(pd->device, start, length, access,
@@ -91,19 +110,45 @@ static struct ib_mr *edu_hca_reg_user_mr(struct ib_pd *pd, u64 start,
 		goto err_free;
 	}
 
-	mr->ib_mr.lkey = atomic_inc_return(&hca->last_key);
-	mr->ib_mr.rkey = mr->ib_mr.lkey;
-	mr->ib_mr.iova = iova;
-	mr->ib_mr.length = length;
 	if (peer)
 		ib_umem_activate_invalidation_notifier(mr->umem, revoke_mr,
 						       mr);
 	return &mr->ib_mr;
 
 err_free:
-	mutex_destroy(&mr->lock);
-	kfree(mr);
+	free_mr(mr);
 	return ERR_PTR(ret);
+}
+
+/* With the dma-buf's reservation lock, before the core unmaps it. */
+static void revoke_dmabuf_mr(void *cookie)
+{
+	revoke_mr(NULL, cookie);
+}
+
+static struct ib_mr *edu_hca_reg_user_mr_dmabuf(struct ib_pd *pd, u64 offset,
+						u64 length, u64 iova, int fd,
+						int access,
+						struct uverbs_attr_bundle *attrs)
+{
+	struct edu_mr *mr = alloc_mr(pd, length, iova, access);
+	struct ib_umem_dmabuf *umem_dmabuf;
+
+	if (!mr)
+		return ERR_PTR(-ENOMEM);
+
+	umem_dmabuf = ib_umem_dmabuf_get_pinned_revocable_and_lock(pd->device,
+								   offset,
+								   length, fd,
+								   access);
+	if (IS_ERR(umem_dmabuf)) {
+		free_mr(mr);
+		return ERR_CAST(umem_dmabuf);
+	}
+	mr->umem = &umem_dmabuf->umem;
+	ib_umem_dmabuf_set_revoke_locked(umem_dmabuf, revoke_dmabuf_mr, mr);
+	ib_umem_dmabuf_revoke_unlock(umem_dmabuf);
+	return &mr->ib_mr;
 }
 
 static int edu_hca_dereg_mr(struct ib_mr *ib_mr, struct ib_udata *udata)
@@ -111,8 +156,7 @@ static int edu_hca_dereg_mr(struct ib_mr *ib_mr, struct ib_udata *udata)
 	struct edu_mr *mr = to_mr(ib_mr);
 
 	ib_umem_release(mr->umem);
-	mutex_destroy(&mr->lock);
-	kfree(mr);
+	free_mr(mr);
 	return 0;
 }
 
@@ -225,8 +269,68 @@ DECLARE_UVERBS_NAMED_METHOD(EDU_HCA_METHOD_COPY,
 					       UVERBS_ATTR_TYPE(u32),
 					       UA_MANDATORY));
 
+static int query_locked(struct edu_mr *mr, u32 index, struct edu_hca_part *part)
+{
+	struct sg_table *sgt = &mr->umem->sgt_append.sgt;
+	struct scatterlist *sg;
+	int i;
+
+	if (mr->revoked)
+		return -EIO;
+	if (index >= sgt->nents)
+		return -EINVAL;
+
+	for_each_sgtable_dma_sg(sgt, sg, i) {
+		if (i != index)
+			continue;
+		part->address = sg_dma_address(sg);
+		part->length = sg_dma_len(sg);
+		part->bus_address = sg_dma_is_bus_address(sg);
+	}
+	part->parts = sgt->nents;
+	part->page_size = ib_umem_find_best_pgsz(mr->umem,
+						 GENMASK(40, PAGE_SHIFT),
+						 mr->ib_mr.iova);
+	return 0;
+}
+
+static int UVERBS_HANDLER(EDU_HCA_METHOD_QUERY)(struct uverbs_attr_bundle *attrs)
+{
+	struct ib_mr *ib_mr = uverbs_attr_get_obj(attrs,
+						  EDU_HCA_ATTR_QUERY_HANDLE);
+	struct edu_mr *mr = to_mr(ib_mr);
+	struct edu_hca_part part = {};
+	u32 index;
+	int ret;
+
+	ret = uverbs_copy_from(&index, attrs, EDU_HCA_ATTR_QUERY_INDEX);
+	if (ret)
+		return ret;
+
+	mutex_lock(&mr->lock);
+	ret = query_locked(mr, index, &part);
+	mutex_unlock(&mr->lock);
+	if (ret)
+		return ret;
+	return uverbs_copy_to(attrs, EDU_HCA_ATTR_QUERY_PART, &part,
+			      sizeof(part));
+}
+
+DECLARE_UVERBS_NAMED_METHOD(EDU_HCA_METHOD_QUERY,
+			    UVERBS_ATTR_IDR(EDU_HCA_ATTR_QUERY_HANDLE,
+					    UVERBS_OBJECT_MR,
+					    UVERBS_ACCESS_READ,
+					    UA_MANDATORY),
+			    UVERBS_ATTR_PTR_IN(EDU_HCA_ATTR_QUERY_INDEX,
+					       UVERBS_ATTR_TYPE(u32),
+					       UA_MANDATORY),
+			    UVERBS_ATTR_PTR_OUT(EDU_HCA_ATTR_QUERY_PART,
+						UVERBS_ATTR_TYPE(struct edu_hca_part),
+						UA_MANDATORY));
+
 ADD_UVERBS_METHODS(edu_hca_mr, UVERBS_OBJECT_MR,
-		   &UVERBS_METHOD(EDU_HCA_METHOD_COPY));
+		   &UVERBS_METHOD(EDU_HCA_METHOD_COPY),
+		   &UVERBS_METHOD(EDU_HCA_METHOD_QUERY));
 
 static const struct uapi_definition edu_hca_definitions[] = {
 	UAPI_DEF_CHAIN_OBJ_TREE(UVERBS_OBJECT_MR, &edu_hca_mr),
@@ -302,6 +406,7 @@ static const struct ib_device_ops edu_hca_ops = {
 	.query_device = edu_hca_query_device,
 	.query_port = edu_hca_query_port,
 	.reg_user_mr = edu_hca_reg_user_mr,
+	.reg_user_mr_dmabuf = edu_hca_reg_user_mr_dmabuf,
 
 	/* nothing of our own in them */
 	.size_ib_pd = sizeof(struct ib_pd),
