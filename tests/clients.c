@@ -316,7 +316,7 @@ int hca_reg_dmabuf(const struct hca *hca, int fd, size_t offset, size_t len,
 		   char *p, int access, struct hca_mr *mr)
 {
 	uint64_t from = offset, length = len, iova = (uintptr_t)p;
-	uint32_t flags = access, lkey, rkey;
+	uint32_t flags = access, lkey = 0, rkey = 0;
 	union request request = {};
 
 	add_handle(&request, UVERBS_ATTR_REG_DMABUF_MR_HANDLE, 0);

@@ -51,6 +51,6 @@ from_source clang
 without libibverbs IBVERBS "package libibverbs-dev"
 without json-c JSON_C "package libjson-c-dev"
 without librdmacm RDMACM "package librdmacm-dev"
-without zlib ZLIB_LIBRARY "package zlib1g-dev"
+without zlib ZLIB "package zlib1g-dev"
 without pandoc PANDOC "pandoc is missing"
 tap_done
