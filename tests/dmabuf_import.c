@@ -298,31 +298,6 @@ static uint64_t physical(const char *p)
 	return (entry & ((1ULL << 55) - 1)) * PAGE;
 }
 
-/* Whether a range of bus addresses lies in a BAR of the function. */
-static bool in_a_bar(int fd, uint64_t address, uint64_t len)
-{
-	unsigned long long start, end;
-	struct iopmem_info info;
-	bool found = false;
-	char path[128];
-	FILE *resource;
-
-	if (device_info(fd, &info))
-		give_up("IOPMEM_IOC_INFO");
-	snprintf(path, sizeof(path),
-		 "/sys/bus/pci/devices/%04x:%02x:%02x.%x/resource",
-		 info.pci_domain, info.pci_bus, info.pci_devfn >> 3,
-		 info.pci_devfn & 7);
-	resource = fopen(path, "re");
-	if (!resource)
-		give_up("open %s", path);
-	for (int bar = 0; bar < 6 && !found; bar++)
-		found = fscanf(resource, "%llx %llx %*x", &start, &end) == 2 &&
-			start && address >= start && address + len - 1 <= end;
-	fclose(resource);
-	return found;
-}
-
 static void addresses(int fd)
 {
 	struct buffer b = alloc_buffer(fd, SIZE);

@@ -24,37 +24,6 @@ static struct hca hca;
 static char *host;
 static struct hca_mr host_mr;
 
-/* The largest prefetchable BAR of a device. */
-struct range {
-	uint64_t start, end;
-};
-
-static struct range bar_of(int fd)
-{
-	const uint64_t prefetchable = 0x2000;
-	unsigned long long start, end, flags;
-	struct range range = {};
-	struct iopmem_info info;
-	char path[128];
-	FILE *file;
-
-	if (device_info(fd, &info))
-		give_up("IOPMEM_IOC_INFO");
-	snprintf(path, sizeof(path),
-		 "/sys/bus/pci/devices/%04x:%02x:%02x.%x/resource",
-		 info.pci_domain, info.pci_bus, info.pci_devfn >> 3,
-		 info.pci_devfn & 7);
-	file = fopen(path, "re");
-	if (!file)
-		give_up("%s", path);
-	while (fscanf(file, "%llx %llx %llx", &start, &end, &flags) == 3)
-		if (flags & prefetchable &&
-		    end - start > range.end - range.start)
-			range = (struct range){ start, end };
-	fclose(file);
-	return range;
-}
-
 /* ---- doors */
 
 enum door { MAPPING, DMABUF, DOORS };
@@ -110,15 +79,14 @@ static void other_bar(const struct hca_mr *mr, char *at, const char *dev2,
 /* ---- addresses */
 
 static void addresses(const struct hca_mr *mr, const char *kind,
-		      struct range bar, const char *name)
+		      int fd, const char *name)
 {
 	struct edu_hca_part part;
 	bool inside;
 
 	if (!ok(!hca_query(&hca, mr, 0, &part), "%s: it can be asked", name))
 		return;
-	inside = part.address >= bar.start &&
-		 part.address + part.length - 1 <= bar.end;
+	inside = in_a_bar(fd, part.address, part.length);
 	printf("# %s: %llx, %llu bytes, bus address %u, page size %llu\n", name,
 	       (unsigned long long)part.address,
 	       (unsigned long long)part.length, part.bus_address,
@@ -255,7 +223,6 @@ int main(int argc, char **argv)
 {
 	struct edu_hca_part part;
 	uint64_t free_before;
-	struct range bar;
 	struct hca_mr mr;
 	int fd, buf_fd;
 	char *p;
@@ -270,7 +237,6 @@ int main(int argc, char **argv)
 		give_up("memory");
 	host_mr = hca_reg_or_give_up(&hca, host, PAGE);
 	fd = open_device(argv[3], O_RDWR);
-	bar = bar_of(fd);
 	free_before = device_free(fd);
 	buf_fd = alloc_region(fd, SIZE, 0, O_RDWR | O_CLOEXEC);
 	if (buf_fd < 0)
@@ -282,7 +248,7 @@ int main(int argc, char **argv)
 
 		if (!ok(reg(door, buf_fd, p, 0, SIZE, &mr), "%s: an MR", name))
 			continue;
-		addresses(&mr, argv[2], bar, name);
+		addresses(&mr, argv[2], fd, name);
 		moves_data(&mr, p, 11, name);
 		other_bar(&mr, p + SIZE - PIECE, argv[4], name);
 		if (door == MAPPING && argc == 5 &&

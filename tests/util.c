@@ -38,6 +38,30 @@ uint64_t device_free(int fd)
 	return info.free;
 }
 
+bool in_a_bar(int fd, uint64_t address, uint64_t len)
+{
+	unsigned long long start, end;
+	struct iopmem_info info;
+	bool found = false;
+	char path[128];
+	FILE *resource;
+
+	if (device_info(fd, &info))
+		give_up("IOPMEM_IOC_INFO");
+	snprintf(path, sizeof(path),
+		 "/sys/bus/pci/devices/%04x:%02x:%02x.%x/resource",
+		 info.pci_domain, info.pci_bus, info.pci_devfn >> 3,
+		 info.pci_devfn & 7);
+	resource = fopen(path, "re");
+	if (!resource)
+		give_up("open %s", path);
+	for (int bar = 0; bar < 6 && !found; bar++)
+		found = fscanf(resource, "%llx %llx %*x", &start, &end) == 2 &&
+			start && address >= start && address + len - 1 <= end;
+	fclose(resource);
+	return found;
+}
+
 int alloc_region(int fd, uint64_t size, uint32_t flags, uint32_t fd_flags)
 {
 	struct iopmem_alloc arg = {

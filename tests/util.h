@@ -22,6 +22,9 @@ int device_info(int fd, struct iopmem_info *info);
 /* What can be had now; ends the program if the device does not answer. */
 uint64_t device_free(int fd);
 
+/* Whether a range of bus addresses lies in a BAR of the device's function. */
+bool in_a_bar(int fd, uint64_t address, uint64_t len);
+
 /* A dma-buf descriptor, or -1 and errno */
 int alloc_region(int fd, uint64_t size, uint32_t flags, uint32_t fd_flags);
 

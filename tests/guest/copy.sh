@@ -3,6 +3,7 @@
 #
 # The guest's half of copy.t, in node 1, which sends. The drives are nvme1 of both;
 # what is in their files is the host's to say.
+# shellcheck disable=SC2154 # $class comes from device.sh
 set -euo pipefail
 . tests/tap.sh
 . tests/guest/device.sh
