@@ -192,6 +192,7 @@ kernel_out()
 kernel_fragments()
 {
 	echo "$ROOT/buildlib/kernel/base.config"
+	[[ $1 == vanilla ]] || echo "$ROOT/buildlib/kernel/patched.config"
 	[[ $1 != debug ]] || echo "$ROOT/buildlib/kernel/debug.config"
 }
 
