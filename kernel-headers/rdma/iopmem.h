@@ -49,6 +49,10 @@ struct iopmem_alloc {
 	__u32 reserved;
 };
 
+/*
+ * How the CPU maps the memory, in the kernel and in user space alike. There are no
+ * others: a cache would keep what peers change without its knowledge.
+ */
 enum iopmem_cache_mode {
 	IOPMEM_CACHE_UC,	/* uncached */
 	IOPMEM_CACHE_WC,	/* write-combining */

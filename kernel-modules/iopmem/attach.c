@@ -4,8 +4,6 @@
  * driver provides, such as the controller memory buffer of an NVMe, which
  * exists only while the nvme driver is bound.
  */
-#include <linux/memremap.h>
-#include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/pci-p2pdma.h>
 
@@ -31,27 +29,10 @@ static struct pci_dev *pci_dev_from_text(const char *buf)
 	return pdev ?: ERR_PTR(-ENODEV);
 }
 
-/*
- * How much memory a provider has is private to p2pdma, but each of its pages
- * knows the range that was registered with it.
- */
-static u64 p2pmem_size(struct pci_dev *pdev)
-{
-	void *vaddr = pci_alloc_p2pmem(pdev, PAGE_SIZE);
-	u64 size;
-
-	if (!vaddr)
-		return 0;
-	size = range_len(&page_pgmap(virt_to_page(vaddr))->range);
-	pci_free_p2pmem(pdev, vaddr, PAGE_SIZE);
-	return size;
-}
-
 /* With the device lock, so that the driver stays. */
 static int attach(struct pci_dev *pdev)
 {
 	struct iopmem_provider *provider;
-	u64 size;
 	int ret;
 
 	if (!p2pmem_has_pool(pdev)) {
@@ -71,13 +52,12 @@ static int attach(struct pci_dev *pdev)
 		ret = -EPERM;
 		goto out;
 	}
-	size = p2pmem_size(pdev);
-	if (!size) {
+	ret = iopmem_provider_measure(provider);
+	if (ret) {
 		pci_err(pdev, "all of the peer-to-peer memory is in use\n");
-		ret = -ENOMEM;
 		goto out;
 	}
-	ret = iopmem_dev_create(provider, size, true);
+	ret = iopmem_dev_create(provider, true);
 out:
 	iopmem_provider_put(provider);
 	return ret;

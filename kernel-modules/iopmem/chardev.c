@@ -168,7 +168,7 @@ static int iopmem_ioctl_info(struct file *file, void __user *uarg,
 	info.size = provider->size;
 	info.free = free_bytes(provider);
 	info.granularity = PAGE_SIZE;
-	info.cache_mode = IOPMEM_CACHE_UC;
+	info.cache_mode = provider->cache;
 	info.flags = provider->attached ? IOPMEM_INFO_ATTACHED : 0;
 	info.pci_domain = pci_domain_nr(pdev->bus);
 	info.pci_bus = pdev->bus->number;
@@ -219,10 +219,17 @@ static ssize_t free_show(struct device *dev, struct device_attribute *attr,
 }
 static DEVICE_ATTR_RO(free);
 
+const char *const iopmem_cache_names[] = {
+	[IOPMEM_CACHE_UC] = "uc",
+	[IOPMEM_CACHE_WC] = "wc",
+};
+
 static ssize_t cache_show(struct device *dev, struct device_attribute *attr,
 			  char *buf)
 {
-	return sysfs_emit(buf, "uc\n");
+	enum iopmem_cache_mode cache = to_iopmem_dev(dev)->provider->cache;
+
+	return sysfs_emit(buf, "%s\n", iopmem_cache_names[cache]);
 }
 static DEVICE_ATTR_RO(cache);
 
@@ -299,8 +306,8 @@ const struct class iopmem_class = {
 
 /**
  * iopmem_dev_create - make the device node of a provider
- * @provider: has none yet; the node takes a reference of its own
- * @size: bytes of memory
+ * @provider: has none yet, and has been measured; the node takes a reference of
+ *	its own
  * @attached: the memory is another driver's
  *
  * The caller holds the PCI function's device lock, as it must for
@@ -308,8 +315,7 @@ const struct class iopmem_class = {
  *
  * Return: 0 or a negative errno.
  */
-int iopmem_dev_create(struct iopmem_provider *provider, u64 size,
-		      bool attached)
+int iopmem_dev_create(struct iopmem_provider *provider, bool attached)
 {
 	struct iopmem_dev *idev;
 	int ret;
@@ -338,15 +344,14 @@ int iopmem_dev_create(struct iopmem_provider *provider, u64 size,
 
 	cdev_init(&idev->cdev, &iopmem_fops);
 	idev->cdev.owner = THIS_MODULE;
-	provider->size = size;
 	provider->attached = attached;
 	provider->dev = idev;
 	ret = cdev_device_add(&idev->cdev, &idev->dev);
 	if (ret)
 		goto err_dev;
 
-	pci_info(provider->pdev, "%s: %llu KiB\n", dev_name(&idev->dev),
-		 size >> 10);
+	pci_info(provider->pdev, "%s: %llu KiB, %s\n", dev_name(&idev->dev),
+		 provider->size >> 10, iopmem_cache_names[provider->cache]);
 	return 0;
 
 err_dev:

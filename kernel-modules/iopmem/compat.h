@@ -6,6 +6,7 @@
 #define IOPMEM_COMPAT_H
 
 #include <linux/dma-buf.h>
+#include <linux/io.h>
 #include <linux/mm.h>
 #include <linux/pci-p2pdma.h>
 #include <linux/sysfs.h>
@@ -72,6 +73,47 @@ static inline bool p2pmem_has_pool(struct pci_dev *pdev)
 static inline bool pci_has_p2pmem(struct pci_dev *pdev)
 {
 	return true;
+}
+#endif
+
+#ifndef HAVE_PCI_P2PDMA_ADD_RESOURCE_CACHE
+static inline int pci_p2pdma_add_resource_cache(struct pci_dev *pdev, int bar,
+						size_t size, u64 offset,
+						unsigned long cache)
+{
+	if (cache) {
+		pci_err(pdev, "this kernel maps PCI memory uncached and not otherwise\n");
+		return -EOPNOTSUPP;
+	}
+	return pci_p2pdma_add_resource(pdev, bar, size, offset);
+}
+#endif
+
+/* Whether the kernel maps a page write-combining, not uncached */
+#ifdef CONFIG_X86
+/*
+ * That may not be what its provider asked for, if somebody had mapped it before.
+ * The entry tells; PWT and PCD, that is, as the third bit has another place in
+ * those of large pages, and neither type needs it.
+ */
+static inline bool p2pmem_page_is_wc(struct page *page)
+{
+	const unsigned long wc = cachemode2protval(_PAGE_CACHE_MODE_WC);
+	unsigned int level;
+	pte_t *pte = lookup_address((unsigned long)page_address(page), &level);
+
+	return wc != cachemode2protval(_PAGE_CACHE_MODE_UC_MINUS) && pte &&
+	       (pte_flags(*pte) & (_PAGE_PWT | _PAGE_PCD)) == wc;
+}
+#elif defined(HAVE_PCI_P2PDMA_ADD_RESOURCE_CACHE)
+static inline bool p2pmem_page_is_wc(struct page *page)
+{
+	return page_pgmap(page)->cache == MEMREMAP_WC;
+}
+#else
+static inline bool p2pmem_page_is_wc(struct page *page)
+{
+	return false;
 }
 #endif
 

@@ -86,6 +86,7 @@ struct iopmem_entries {
  * @refused_limit: how often the log says who wants more than @user_limit
  * @dev: the device node, or NULL; changed under the PCI function's device lock
  * @size: bytes of memory behind @dev
+ * @cache: how the kernel maps it, and so must users
  * @attached: the memory is another driver's
  */
 struct iopmem_provider {
@@ -116,6 +117,7 @@ struct iopmem_provider {
 
 	struct iopmem_dev *dev;
 	u64 size;
+	enum iopmem_cache_mode cache;
 	bool attached;
 };
 
@@ -178,6 +180,7 @@ struct iopmem_provider *iopmem_provider_get(struct pci_dev *pdev);
 struct iopmem_provider *iopmem_provider_get_by_serial(u64 serial);
 int iopmem_provider_bar(struct iopmem_provider *provider, phys_addr_t phys,
 			u64 *offset);
+int iopmem_provider_measure(struct iopmem_provider *provider);
 struct pci_dev *iopmem_provider_next_attached(void);
 void iopmem_provider_revoke(struct iopmem_provider *provider);
 void iopmem_provider_offer(struct iopmem_provider *provider);
@@ -213,9 +216,9 @@ void iopmem_dmabuf_show_importer(struct iopmem_entry *entry,
 struct dma_buf *iopmem_dmabuf_export(struct iopmem_region *region, int flags);
 
 /* chardev.c */
-int iopmem_dev_create(struct iopmem_provider *provider, u64 size,
-		      bool attached);
+int iopmem_dev_create(struct iopmem_provider *provider, bool attached);
 void iopmem_dev_destroy(struct iopmem_dev *idev);
+extern const char *const iopmem_cache_names[];
 extern const struct class iopmem_class;
 int iopmem_chardev_init(void);
 void iopmem_chardev_exit(void);

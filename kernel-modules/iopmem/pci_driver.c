@@ -3,17 +3,50 @@
  * The PCI driver: takes over a function and offers one of its BARs. It knows
  * no device ids; a function is bound through driver_override or new_id.
  */
+#include <linux/io.h>
 #include <linux/memremap.h>
 #include <linux/module.h>
 #include <linux/pci-p2pdma.h>
 #include <linux/pm.h>
 
+#include "compat.h"
 #include "internal.h"
 
 static int bar_param = -1;
 module_param_named(bar, bar_param, int, 0644);
 MODULE_PARM_DESC(bar,
 		 "BAR that a bind offers, 0 to 5; -1 (default): the largest prefetchable memory BAR");
+
+static int cache_param = IOPMEM_CACHE_UC;
+
+static int cache_param_set(const char *text, const struct kernel_param *kp)
+{
+	enum iopmem_cache_mode mode;
+
+	for (mode = IOPMEM_CACHE_UC; mode <= IOPMEM_CACHE_WC; mode++) {
+		if (sysfs_streq(text, iopmem_cache_names[mode])) {
+			WRITE_ONCE(cache_param, mode);
+			return 0;
+		}
+	}
+	if (sysfs_streq(text, "wb") || sysfs_streq(text, "wt"))
+		pr_err("iopmem: cache=wb and wt: PCI memory can't be cached, as peers change it and no cache hears of it\n");
+	return -EINVAL;
+}
+
+static int cache_param_get(char *buf, const struct kernel_param *kp)
+{
+	return sysfs_emit(buf, "%s\n",
+			  iopmem_cache_names[READ_ONCE(cache_param)]);
+}
+
+static const struct kernel_param_ops cache_param_ops = {
+	.set = cache_param_set,
+	.get = cache_param_get,
+};
+module_param_cb(cache, &cache_param_ops, NULL, 0644);
+MODULE_PARM_DESC(cache,
+		 "How CPUs map the BAR that a bind offers: uc (default), uncached; wc, write-combining");
 
 /* Reading or writing a prefetchable BAR has no side effects. */
 static int largest_prefetchable_bar(struct pci_dev *pdev)
@@ -66,6 +99,40 @@ static int choose_bar(struct pci_dev *pdev)
 	return bar;
 }
 
+/* Give the BAR struct pages. Returns the provider, with a reference. */
+static struct iopmem_provider *register_bar(struct pci_dev *pdev, int bar)
+{
+	enum iopmem_cache_mode cache = READ_ONCE(cache_param);
+	struct iopmem_provider *provider;
+	int ret;
+
+	ret = pci_p2pdma_add_resource_cache(pdev, bar, 0, 0,
+					    cache == IOPMEM_CACHE_WC ?
+					    MEMREMAP_WC : 0);
+	if (ret) {
+		pci_err(pdev, "BAR %d cannot have struct pages%s: %d\n", bar,
+			cache == IOPMEM_CACHE_WC ? " and be write-combining" : "",
+			ret);
+		return ERR_PTR(ret);
+	}
+
+	provider = iopmem_provider_get(pdev);
+	if (IS_ERR(provider))
+		return provider;
+	ret = iopmem_provider_measure(provider);
+	if (!ret && provider->cache != cache) {
+		pci_err(pdev, "BAR %d is not to be had with cache=%s: somebody else has mapped it %s\n",
+			bar, iopmem_cache_names[cache],
+			iopmem_cache_names[provider->cache]);
+		ret = -EBUSY;
+	}
+	if (ret) {
+		iopmem_provider_put(provider);
+		return ERR_PTR(ret);
+	}
+	return provider;
+}
+
 static int iopmem_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 {
 	struct iopmem_provider *provider;
@@ -83,21 +150,15 @@ static int iopmem_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 		pci_err(pdev, "BAR %d is in use\n", bar);
 		return ret;
 	}
-	ret = pci_p2pdma_add_resource(pdev, bar, 0, 0);
-	if (ret) {
-		pci_err(pdev, "BAR %d cannot have struct pages: %d\n", bar,
-			ret);
-		return ret;
-	}
 	/* Restored after a slot reset. */
 	ret = pci_save_state(pdev);
 	if (ret)
 		return ret;
 
-	provider = iopmem_provider_get(pdev);
+	provider = register_bar(pdev, bar);
 	if (IS_ERR(provider))
 		return PTR_ERR(provider);
-	ret = iopmem_dev_create(provider, pci_resource_len(pdev, bar), false);
+	ret = iopmem_dev_create(provider, false);
 	if (ret) {
 		iopmem_provider_put(provider);
 		return ret;

@@ -12,9 +12,11 @@
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/mount.h>
+#include <linux/pci-p2pdma.h>
 #include <linux/pseudo_fs.h>
 #include <linux/slab.h>
 
+#include "compat.h"
 #include "internal.h"
 #include "trace.h"
 
@@ -429,6 +431,33 @@ void iopmem_provider_retire(struct iopmem_provider *provider)
 	provider->retired = true;
 	mutex_unlock(&providers_lock);
 	iopmem_provider_revoke(provider);
+}
+
+/**
+ * iopmem_provider_measure - find out how much memory there is, and how it is
+ *	mapped
+ * @provider: the caller has the PCI function's device lock
+ *
+ * All that is private to p2pdma, but each page of a provider knows the range
+ * that was registered with it.
+ *
+ * Return: 0, or -ENOMEM if all of the memory is in use.
+ */
+int iopmem_provider_measure(struct iopmem_provider *provider)
+{
+	struct pci_dev *pdev = provider->pdev;
+	void *vaddr = pci_alloc_p2pmem(pdev, PAGE_SIZE);
+	struct page *page;
+
+	if (!vaddr)
+		return -ENOMEM;
+
+	page = virt_to_page(vaddr);
+	provider->size = range_len(&page_pgmap(page)->range);
+	provider->cache = p2pmem_page_is_wc(page) ? IOPMEM_CACHE_WC :
+						    IOPMEM_CACHE_UC;
+	pci_free_p2pmem(pdev, vaddr, PAGE_SIZE);
+	return 0;
 }
 
 /**

@@ -646,7 +646,10 @@ int iopmem_region_mmap(struct iopmem_region *region,
 	/* Must not grow; a core dump must not read from the device. */
 	vm_flags_set(vma, VM_MIXEDMAP | VM_DONTEXPAND | VM_DONTDUMP);
 	/* As the kernel maps it; vm_insert_page() does not see to that. */
-	vma->vm_page_prot = pgprot_noncached(vma->vm_page_prot);
+	if (region->provider->cache == IOPMEM_CACHE_WC)
+		vma->vm_page_prot = pgprot_writecombine(vma->vm_page_prot);
+	else
+		vma->vm_page_prot = pgprot_noncached(vma->vm_page_prot);
 	vma->vm_ops = &region_vm_ops;
 	vma->vm_private_data = region;
 	atomic_inc(&region->mappings);
