@@ -83,6 +83,7 @@ usage "an unknown option" list --frob
 usage "list with an argument" list iopmem0
 usage "bind without a function" bind
 usage "a BAR that cannot be" bind --bar 6 0000:00:00.0
+usage "a cache mode that cannot be" bind --cache wb 0000:00:00.0
 usage "check with one name" check iopmem0
 usage "check on a recorded tree, tried" check --try --replay x a b
 usage "topo, dumped and replayed" topo --dump --replay x
@@ -197,6 +198,8 @@ completes()
 completes "iopmem a" attach
 completes "iopmem topo --d" --dump
 completes "iopmem bind --bar " 0 1 2 3 4 5
+completes "iopmem bind --cache " uc wc
+completes "iopmem bind --" --bar --cache
 completes "iopmem topo --replay tests/topo/tw" tests/topo/two_sockets.tree
 tap_is "nothing is left in \$TMPDIR" "$(find "$tmp" -name 'iopmem-*')" ""
 

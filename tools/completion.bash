@@ -28,8 +28,9 @@ _iopmem()
 		return
 		;;
 	*,-b | *,--bar) words=(0 1 2 3 4 5) ;;
+	*,bind,*,-c | *,--cache) words=(uc wc) ;;
 	*,list,-*) words=(--json) ;;
-	*,bind,-*) words=(--bar) ;;
+	*,bind,-*) words=(--bar --cache) ;;
 	*,topo,-*) words=(--json --dump --replay) ;;
 	*,check,-*) words=(--json --try --replay) ;;
 	*,bind,* | *,attach,*)

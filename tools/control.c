@@ -15,7 +15,7 @@
 #include "tool.h"
 
 static const char pci[] = "/sys/bus/pci";
-static const char bar_parameter[] = "/sys/module/iopmem/parameters/bar";
+static const char parameters[] = "/sys/module/iopmem/parameters";
 
 /* 0 or an errno */
 static int write_text(const char *path, const char *text)
@@ -96,38 +96,80 @@ static int probe(const char *address)
 	return ret ? fail("%s: %s", address, strerror(ret)) : EXIT_OK;
 }
 
+/* A parameter of the module that a bind goes by */
+struct parameter {
+	const char *name;	/* of the option, too */
+	const char *value;	/* NULL: as it is */
+	char path[PATH_MAX];
+	char before[16];
+};
+
+static int set_parameter(struct parameter *p)
+{
+	FILE *f;
+	int ret;
+
+	if (!p->value)
+		return EXIT_OK;
+
+	snprintf(p->path, sizeof(p->path), "%s/%s", parameters, p->name);
+	f = fopen(p->path, "re");
+	if (!f)
+		return fail("--%s: %s: %s", p->name, p->path, strerror(errno));
+	ret = fgets(p->before, sizeof(p->before), f) ? 0 : EIO;
+	fclose(f);
+	if (!ret)
+		ret = write_text(p->path, p->value);
+	return ret ? fail("--%s %s: %s", p->name, p->value, strerror(ret)) :
+		     EXIT_OK;
+}
+
+static int restore_parameter(const struct parameter *p)
+{
+	int ret;
+
+	if (!p->value)
+		return EXIT_OK;
+	ret = write_text(p->path, p->before);
+	return ret ? fail("%s is %s now, and was %s%s", p->path, p->value,
+			  p->before, strerror(ret)) : EXIT_OK;
+}
+
+static int probe_with(const char *address, struct parameter *bar,
+		      struct parameter *cache)
+{
+	int ret;
+
+	ret = set_parameter(bar);
+	if (ret)
+		return ret;
+	ret = set_parameter(cache);
+	if (!ret) {
+		ret = probe(address);
+		if (restore_parameter(cache))
+			ret = EXIT_FAIL;
+	}
+	if (restore_parameter(bar))
+		ret = EXIT_FAIL;
+	return ret;
+}
+
 /*
- * The parameter is for all functions that are bound from now on: put it back, and
+ * Parameters are for all functions that are bound from now on: put them back, and
  * let nobody else who binds by this command come between.
  */
-static int probe_bar(const char *address, const char *bar)
+static int probe_alone(const char *address, struct parameter *bar,
+		       struct parameter *cache)
 {
-	FILE *f = fopen(bar_parameter, "re");
-	char before[16];
-	int ret, back;
+	int fd = open(parameters, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int ret;
 
-	if (!f)
-		return fail("%s: %s", bar_parameter, strerror(errno));
-	if (flock(fileno(f), LOCK_EX) || !fgets(before, sizeof(before), f)) {
-		ret = fail("%s: %s", bar_parameter, strerror(errno));
-		goto out;
-	}
-	if (!bar) {
-		ret = probe(address);
-		goto out;
-	}
-	ret = write_text(bar_parameter, bar);
-	if (ret) {
-		ret = fail("--bar %s: %s", bar, strerror(ret));
-		goto out;
-	}
-	ret = probe(address);
-	back = write_text(bar_parameter, before);
-	if (back)
-		ret = fail("%s is %s now, and was %s%s", bar_parameter, bar,
-			   before, strerror(back));
-out:
-	fclose(f);
+	if (fd < 0 || flock(fd, LOCK_EX))
+		ret = fail("%s: %s", parameters, strerror(errno));
+	else
+		ret = probe_with(address, bar, cache);
+	if (fd >= 0)
+		close(fd);
 	return ret;
 }
 
@@ -135,21 +177,36 @@ int cmd_bind(int argc, char **argv)
 {
 	static const struct option options[] = {
 		{ "bar", required_argument, NULL, 'b' },
+		{ "cache", required_argument, NULL, 'c' },
 		{ 0 }
 	};
+	struct parameter bar = { .name = "bar" }, cache = { .name = "cache" };
 	char driver[NAME_SIZE];
-	const char *address, *bar = NULL;
+	const char *address;
 	int c, ret;
 
-	while ((c = getopt_long(argc, argv, "b:", options, NULL)) != -1) {
-		if (c != 'b')
+	while ((c = getopt_long(argc, argv, "b:c:", options, NULL)) != -1) {
+		switch (c) {
+		case 'b':
+			bar.value = optarg;
+			break;
+		case 'c':
+			cache.value = optarg;
+			break;
+		default:
 			return EXIT_USAGE;
-		bar = optarg;
+		}
 	}
 	if (optind != argc - 1)
 		return EXIT_USAGE;
-	if (bar && (strlen(bar) != 1 || *bar < '0' || *bar > '5')) {
-		fail("--bar: 0 to 5, not %s", bar);
+	if (bar.value && (strlen(bar.value) != 1 || *bar.value < '0' ||
+			  *bar.value > '5')) {
+		fail("--bar: 0 to 5, not %s", bar.value);
+		return EXIT_USAGE;
+	}
+	if (cache.value && strcmp(cache.value, "uc") &&
+	    strcmp(cache.value, "wc")) {
+		fail("--cache: uc or wc, not %s", cache.value);
 		return EXIT_USAGE;
 	}
 
@@ -158,16 +215,16 @@ int cmd_bind(int argc, char **argv)
 		return EXIT_FAIL;
 	driver_of(address, driver);
 	if (!strcmp(driver, "iopmem"))
-		return bar ? fail("%s is bound already: release it first",
-				  address) :
-			     print_result(address, "bound");
+		return bar.value || cache.value ?
+		       fail("%s is bound already: release it first", address) :
+		       print_result(address, "bound");
 	if (driver[0])
 		return fail("%s has the driver %s: unbind that first, or see attach",
 			    address, driver);
 	ret = write_attribute(address, "driver_override", "iopmem");
 	if (ret)
 		return fail("%s: %s", address, strerror(ret));
-	ret = probe_bar(address, bar);
+	ret = probe_alone(address, &bar, &cache);
 	if (!ret)
 		ret = print_result(address, "bound");
 	/* so that other drivers may have it */

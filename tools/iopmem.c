@@ -38,6 +38,7 @@ static void print_help(void)
 	printf("\nOptions:\n"
 	       " -j, --json      list, topo, check: print JSON\n"
 	       " -b, --bar N     bind: the BAR to offer; the largest prefetchable one by default\n"
+	       " -c, --cache M   bind: how CPUs map it: uc, uncached (default), or wc, write-combining\n"
 	       " -d, --dump      topo: print the PCI tree as text that --replay reads\n"
 	       " -r, --replay F  topo, check: of the tree in the file F\n"
 	       " -t, --try       check: register memory, or read into it\n"

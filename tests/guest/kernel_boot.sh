@@ -118,8 +118,25 @@ tap_is "the function of the file is bound" \
 	"$(readlink "$bar0/driver" | sed 's/.*[/]//')" iopmem
 node_is_right "bound" "$bar0"
 tap_ok "a bad line is reported" \
-	logged 'iopmem-device: .*iopmem.conf:4: "bnid " is neither bind nor attach'
+	logged 'iopmem-device: .*iopmem.conf:4: "bnid " is neither bind .* nor attach'
 tap_ok "and binds nothing" test ! -e "$bar1/driver"
+
+# How it is mapped
+unbind "$bar0"
+echo "${bar0##*/} bind cache=wc	# quick" >$conf
+trigger add "$bar0"
+tap_is "cache=wc" "$(cat "$bar0"/iopmem/iopmem*/cache)" wc
+tap_is "for this function only" "$(cat /sys/module/iopmem/parameters/cache)" uc
+log_from_here
+echo "${bar1##*/} bind cache=wb" >$conf
+trigger add "$bar1"
+tap_ok "another mode is reported" \
+	logged 'iopmem-device: .*iopmem.conf:1: "bind cache=wb" is neither bind .* nor attach'
+unbind "$bar0"
+echo "${bar0##*/} bind" >$conf
+trigger add "$bar0"
+tap_is "as the module has it" "$(cat "$bar0"/iopmem/iopmem*/cache)" uc
+printf '%s' "${nvme0##*/} bind" >>$conf
 
 # The last line: of a drive that has its driver
 disk_of nvme0 >/dev/null

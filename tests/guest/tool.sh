@@ -60,6 +60,12 @@ does "a BAR that is not there" 1 "not bound; the kernel log says why" \
 	"$tool" bind --bar 5 "$edu"
 tap_is "the parameter is as it was, then, too" \
 	"$(cat /sys/module/iopmem/parameters/bar)" -1
+does "both options, one of which cannot be" 1 "not bound; the kernel log says why" \
+	"$tool" bind --cache wc --bar 5 "$edu"
+tap_is "both parameters are as they were" \
+	"$(cat /sys/module/iopmem/parameters/{bar,cache} | paste -s)" "-1	uc"
+does "another cache mode of what is bound" 1 "bound already: release it first" \
+	"$tool" bind --cache wc "$bar1"
 does "another BAR of what is bound" 1 "bound already: release it first" \
 	"$tool" bind --bar 0 "$bar1"
 tap_is "it is free for others" \
