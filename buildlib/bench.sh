@@ -1,10 +1,11 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 #
-# ./lab bench [copy|messages|perftest|reg|revoke] [--boots N]: what messages,
+# ./lab bench [accesses|copy|messages|perftest|reg|revoke] [--boots N]: what messages,
 # registrations and the revocation of MRs cost, and what perftest says, in guests
-# whose clock counts instructions; and iopmem-copy from one guest to another, by the
-# clock: for that one the host should have nothing else to do. Tables on stdout; JSON
+# whose clock counts instructions; how many accesses copying to a BAR takes; and
+# iopmem-copy from one guest to another, by the clock: for that one the host should
+# have nothing else to do. Tables on stdout; JSON
 # with every value and plots in build/bench/.
 # shellcheck disable=SC2154 # kernel_make comes from kernel.sh
 set -euo pipefail
@@ -24,25 +25,25 @@ boots=5
 whats=()
 while (($#)); do
 	case $1 in
-	copy | messages | perftest | reg | revoke) whats+=("$1") ;;
+	accesses | copy | messages | perftest | reg | revoke) whats+=("$1") ;;
 	--boots)
 		boots=${2:-}
 		[[ $boots =~ ^[1-9][0-9]*$ ]] ||
 			usage_error "bench: --boots takes a number"
 		shift
 		;;
-	*) usage_error "bench: copy, messages, perftest, reg, revoke or --boots N, not $1" ;;
+	*) usage_error "bench: accesses, copy, messages, perftest, reg, revoke or --boots N, not $1" ;;
 	esac
 	shift
 done
-((${#whats[@]})) || whats=(copy messages perftest reg revoke)
+((${#whats[@]})) || whats=(accesses copy messages perftest reg revoke)
 
-make_copy_cost()
+make_bench_modules()
 {
-	mkdir -p "$BUILD/copy_cost"
-	rsync -rt --checksum buildlib/copy_cost/ "$BUILD/copy_cost/"
+	mkdir -p "$BUILD/bench_modules"
+	rsync -rt --checksum buildlib/bench_modules/ "$BUILD/bench_modules/"
 	"${kernel_make[@]}" -C "$(kernel_source patched)" \
-		O="$(kernel_out patched)" M="$BUILD/copy_cost" W=1 modules
+		O="$(kernel_out patched)" M="$BUILD/bench_modules" W=1 modules
 }
 
 # boot WHAT KERNEL CPU N OPTION...
@@ -59,15 +60,18 @@ boot()
 
 ./lab build patched modules-patched user
 [[ ${whats[*]} != *messages* ]] || ./lab build vanilla
-[[ ${whats[*]} != *messages* && ${whats[*]} != *perftest* ]] ||
-	step copy_cost "copy_cost.ko" make_copy_cost
-[[ ${whats[*]} == messages ]] || ./lab build perftest rdma-core
+step bench_modules "modules that measure" make_bench_modules
+[[ ${whats[*]} == messages || ${whats[*]} == accesses ]] || ./lab build perftest rdma-core
 
 for what in "${whats[@]}"; do
 	rm -rf "build/bench/raw-$what"
 	mkdir -p "build/bench/raw-$what"
 	for ((n = 1; n <= boots; n++)); do
-		if [[ $what == copy ]]; then
+		if [[ $what == accesses ]]; then
+			# a count, and the same each time
+			boot accesses patched max "$n"
+			break
+		elif [[ $what == copy ]]; then
 			boot copy patched Skylake-Server "$n" --nodes 2
 			continue
 		fi

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 """
-bench_report.py copy|messages|perftest|reg|revoke: what the boots of ./lab bench printed
+bench_report.py accesses|copy|messages|perftest|reg|revoke: what the boots of ./lab bench printed
 (build/bench/raw-WHAT/KERNEL.CPU.BOOT) as a table on stdout, as
 build/bench/WHAT.json with every value, and as a plot, build/bench/WHAT.svg.
 """
@@ -87,6 +87,34 @@ def models(boots):
 	return sorted({boot["cpu"] for boot in boots})
 
 
+# ---- accesses
+
+def accesses(boots):
+	"""One boot: a count is what it is."""
+	kib = 64
+	summary = []
+	bars = []
+	rows = []
+	for key, values in boots[0]["values"].items():
+		reads, read_bytes, writes, written = values[0]
+		name = key.removeprefix("accesses ")
+		way, count, moved = (("read", reads, read_bytes) if reads else
+				     ("write", writes, written))
+		if reads and writes or moved != kib << 10:
+			sys.exit(f"bench: {name}: {values[0]}")
+		rows.append([name, way, number(count / kib),
+			     f"{moved / count:.0f}"])
+		summary.append({"accessor": name, "way": way,
+				"accesses": count, "bytes": moved})
+		bars.append((f"{name} ({way})",
+			     [("accesses a KiB", count / kib)]))
+	table(f"Moving {kib} KiB to or from a BAR, an access to which QEMU traps: "
+	      "accesses by the CPU for a KiB, and bytes in each",
+	      ["accessor", "way", "a KiB", "bytes"], rows)
+	plot("accesses", "Accesses to a BAR for a KiB", bars)
+	return summary
+
+
 # ---- copy
 
 def copy(boots):
@@ -136,7 +164,7 @@ def copies(boots, cpu, memory):
 	"""Instructions of the copy functions in a message: out of one MR, into
 	the other."""
 	used = {"host": ("memcpy", "memcpy"),
-		"bar": ("memcpy_fromio", "memcpy_toio")}[memory]
+		"bar": ("from_io", "to_io")}[memory]
 	return PACKETS * sum(Figure(boots, "patched", cpu, f"copy {f}").median
 			     for f in used)
 
@@ -169,15 +197,13 @@ def messages(boots):
 	       "all else"], rows)
 
 	rows = [[cpu] + [f"{Figure(boots, 'patched', cpu, f'copy {f}').median / 4096:.2f}"
-			 for f in ("loop", "memcpy", "memcpy_fromio",
-				   "memcpy_toio")]
+			 for f in ("loop", "memcpy", "from_io", "to_io")]
 		for cpu in models(boots)]
 	print("""
 Copy loop: each byte is copied out of one MR and into the other. A kernel module
 timed the copy functions on 4096 bytes, in the same boots; x 16 packets x 2.""")
 	table("Instructions a byte", ["-cpu", "a loop of one", "memcpy (host)",
-				      "memcpy_fromio (bar)",
-				      "memcpy_toio (bar)"], rows)
+				      "out of a bar", "into a bar"], rows)
 
 	rows = []
 	for cpu in models(boots):
@@ -222,7 +248,7 @@ def perftest(boots):
 		packets = max(size // 4096, 1)
 		suffix = {64: "_64B", 1024: "_1K"}.get(size, "")
 		used = (("memcpy", "memcpy") if memory == "host" else
-			("memcpy_fromio", "memcpy_toio"))
+			("from_io", "to_io"))
 		return packets * sum(Figure(boots, "patched", cpu,
 					    f"copy {f}{suffix}").median
 				     for f in used)
@@ -478,7 +504,8 @@ def git(*words):
 def main():
 	what = sys.argv[1]
 	boots = load(what)
-	summary = {"copy": copy, "messages": messages, "perftest": perftest, "reg": reg,
+	summary = {"accesses": accesses, "copy": copy, "messages": messages,
+		   "perftest": perftest, "reg": reg,
 		   "revoke": revoke}[what](boots)
 	print("\n" + LIMITS)
 	path = os.path.join(BENCH, what + ".json")
@@ -487,8 +514,9 @@ def main():
 			"what": what,
 			"commit": git("rev-parse", "HEAD") or "unknown",
 			"changed_since": bool(git("status", "--porcelain")),
-			"mode": "two guests, -smp 2, TCG" if what == "copy" else
-			"-smp 1, TCG, -icount shift=0: ns = instructions",
+			"mode": {"accesses": "-smp 2, TCG",
+				 "copy": "two guests, -smp 2, TCG"}.get(what,
+				"-smp 1, TCG, -icount shift=0: ns = instructions"),
 			"summary": summary,
 			"boots": boots,
 		}, file, indent=1)

@@ -17,9 +17,11 @@ lab_packages=(
 	pandoc man-db g++ valgrind
 	# our packages, and clean systems to install them in
 	dpkg-dev debhelper mmdebstrap genext2fs clang rpm rpmlint
+	# objects for other architectures
+	gcc-aarch64-linux-gnu gcc-s390x-linux-gnu
 	# the guest, whose root is the host's
 	qemu-system-x86 iproute2 rdma-core ibverbs-providers ibverbs-utils
-	python3-pyverbs perftest fio nvme-cli strace udev hostname
+	python3-pyverbs perftest fio nvme-cli ndctl strace udev hostname
 )
 
 # What kernel-patches/ applies to. Debian's security archive has it.

@@ -242,7 +242,7 @@ class Guest:
 		os.makedirs(self.out)
 		self.console = os.path.join(folder, "console.log")
 		self.trace = os.path.join(folder, "trace.log")
-		self.traced = 0		# so much of it has been looked at
+		self.traced = {}	# where in it what was counted began
 		self.token = secrets.token_hex(16).encode()
 		self.devices = {}	# by QEMU id: device_add's arguments
 		self.memories = {}	# by QEMU id: object-add's arguments
@@ -480,6 +480,8 @@ class Guest:
 			 "throttle": self.throttle, "freeze": self.freeze,
 			 "dma-start": self.dma_start,
 			 "dma-count": self.dma_count,
+			 "mmio-start": self.mmio_start,
+			 "mmio-count": self.mmio_count,
 			 "device_del": self.device_del,
 			 "device_add": self.device_add, "drained": self.drained}
 		with sock.makefile("rwb", buffering=0) as stream:
@@ -591,12 +593,22 @@ class Guest:
 		if self.args.topology == "iommu":
 			raise RuntimeError("an IOMMU's addresses do not tell "
 					   "BARs from DRAM")
+		self.trace_event(qmp, "pci_nvme_map_addr", enable)
+
+	def trace_event(self, qmp, name, enable):
 		qmp.command("trace-event-set-state",
-			    {"name": "pci_nvme_map_addr", "enable": enable})
+			    {"name": name, "enable": enable})
+		if enable:
+			self.traced[name] = os.path.getsize(self.trace)
+
+	def traced_since(self, name):
+		"""QEMU flushes it with each event."""
+		with open(self.trace) as log:
+			log.seek(self.traced[name])
+			return log.read()
 
 	def dma_start(self, qmp):
 		self.trace_dma(qmp, True)
-		self.traced = os.path.getsize(self.trace)
 		return ""
 
 	def dma_count(self, qmp):
@@ -613,16 +625,34 @@ class Guest:
 		self.trace_dma(qmp, False)
 		bars = list(prefetchable_bars(qmp))
 		moved = {True: 0, False: 0}
-		# QEMU flushes it with each event
-		with open(self.trace) as log:
-			log.seek(self.traced)
-			for address, size in re.findall(
-					r"^pci_nvme_map_addr addr 0x(\w+) "
-					r"len (\d+)$", log.read(), re.M):
-				in_bar = any(start <= int(address, 16) < end
-					     for start, end, _ in bars)
-				moved[in_bar] += int(size)
+		for address, size in re.findall(
+				r"^pci_nvme_map_addr addr 0x(\w+) len (\d+)$",
+				self.traced_since("pci_nvme_map_addr"), re.M):
+			in_bar = any(start <= int(address, 16) < end
+				     for start, end, _ in bars)
+			moved[in_bar] += int(size)
 		return f"{moved[True]} {moved[False]}"
+
+	def mmio_start(self, qmp):
+		for way in ("read", "write"):
+			self.trace_event(qmp, f"memory_region_ops_{way}", True)
+		return ""
+
+	def mmio_count(self, qmp):
+		"""
+		CPUs' accesses to the CMB, the one BAR here that is no RAM. QEMU
+		makes pieces of what is wider than 8 bytes, as the bus would not.
+		"""
+		counts = []
+		for way in ("read", "write"):
+			self.trace_event(qmp, f"memory_region_ops_{way}", False)
+		log = self.traced_since("memory_region_ops_read")
+		for way in ("read", "write"):
+			sizes = re.findall(
+				rf"^memory_region_ops_{way} .* size (\d+) "
+				r"name 'nvme-cmb'$", log, re.M)
+			counts += [len(sizes), sum(map(int, sizes))]
+		return " ".join(map(str, counts))
 
 	def freeze(self, qmp, seconds):
 		"""As others see it, the whole machine is gone for a while."""

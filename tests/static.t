@@ -17,13 +17,15 @@ trap 'rm -rf "$tmp"' EXIT
 #				file in a folder that it names as a whole
 #	LINUX_VERSION_CODE	our modules build for several versions
 #	CONSTANT_COMPARISON	takes the macro in that for a constant
+#	UNKNOWN_COMMIT_ID	the repository here does not have mainline's history
 checkpatch()
 {
 	local name=$1
 	shift
 	tap_ok "checkpatch: $name" env -C "$kernels/linux-vanilla" \
 		scripts/checkpatch.pl --strict --terse --show-types --ignore \
-		FILE_PATH_CHANGES,LINUX_VERSION_CODE,CONSTANT_COMPARISON "$@"
+		FILE_PATH_CHANGES,LINUX_VERSION_CODE,CONSTANT_COMPARISON,UNKNOWN_COMMIT_ID \
+		"$@"
 }
 
 # silent CMD...: it succeeds and has nothing to warn of.
@@ -53,13 +55,23 @@ module()
 while read -r patch; do
 	checkpatch "$patch" "$PWD/kernel-patches/linux-6.12/$patch"
 done < <(grep -v -e '^#' -e '^$' kernel-patches/linux-6.12/series)
-for file in kernel-modules/*/*.[ch] tests/kernel/*.h tests/kernel/*/*.[ch]; do
+for file in kernel-modules/*/*.[ch] tests/kernel/*.h tests/kernel/*/*.[ch] \
+	buildlib/bench_modules/*.[ch]; do
 	options=()
 	# Tracepoints are laid out as structures, not as the calls they are.
 	[[ $file != */trace.h ]] ||
 		options=(--ignore "OPEN_ENDED_LINE,PARENTHESIS_ALIGNMENT")
 	checkpatch "$file" "${options[@]}" -f "$PWD/$file"
 done
+
+# functions FILE: those that copy to and from I/O memory as rxe does
+functions()
+{
+	sed -n '/^static void rxe_copy_\(to\|from\)_io(/,/^}/p' "$1"
+}
+tap_is "what the bench times is what rxe does" \
+	"$(functions buildlib/bench_modules/rxe_copy.h)" \
+	"$(functions "$kernels/linux-patched/drivers/infiniband/sw/rxe/rxe_mr.c")"
 
 for kernel in vanilla patched; do
 	mkdir "$tmp/$kernel"

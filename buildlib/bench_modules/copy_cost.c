@@ -1,20 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 /*
- * What the kernel's copy functions cost on this CPU, for ./lab bench: rxe uses
- * memcpy() on host memory, and memcpy_fromio() and memcpy_toio() on BAR memory.
+ * What the copy functions cost on this CPU, for ./lab bench: rxe uses memcpy() on
+ * host memory, and functions of its own on BAR memory.
  *
  * Loading it logs, for each, the nanoseconds that 4096 bytes take (the payload
- * of a packet), and 1024 and 64, and fails. In a guest whose clock counts instructions these
- * are instructions: then what the memory is makes no difference, and it can be
- * any. A loop of 4096 instructions shows that the clock does.
+ * of a packet), and 1024 and 64, and fails. In a guest whose clock counts
+ * instructions these are instructions: then what the memory is makes no difference,
+ * and it can be any. A loop of 4096 instructions shows that the clock does.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
-#include <linux/io.h>
 #include <linux/module.h>
 #include <linux/sizes.h>
 #include <linux/slab.h>
 #include <linux/timekeeping.h>
+
+#include "rxe_copy.h"
 
 #define COPIES	1000
 
@@ -43,10 +44,12 @@ static noinline void log_costs(void *to, void *from, size_t len,
 {
 	pr_info("copy memcpy%s %llu\n", suffix,
 		COST_OF(memcpy(to, from, len)));
-	pr_info("copy memcpy_fromio%s %llu\n", suffix,
-		COST_OF(memcpy_fromio(to, (void __iomem __force *)from, len)));
-	pr_info("copy memcpy_toio%s %llu\n", suffix,
-		COST_OF(memcpy_toio((void __iomem __force *)to, from, len)));
+	pr_info("copy from_io%s %llu\n", suffix,
+		COST_OF(rxe_copy_from_io(to, (void __iomem __force *)from,
+					 len)));
+	pr_info("copy to_io%s %llu\n", suffix,
+		COST_OF(rxe_copy_to_io((void __iomem __force *)to, from,
+				       len)));
 }
 
 static int __init copy_cost_init(void)
