@@ -285,6 +285,21 @@ static int p2p_memory_free_buffer(struct memory_ctx *base, int dmabuf_fd,
 }
 
 /*
+ * Stores to write-combining memory wait in the CPU until they are told to go, and
+ * what comes next is a request to send them.
+ */
+static void let_stores_go(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+	__asm__ volatile("sfence" : : : "memory");
+#elif defined(__aarch64__)
+	__asm__ volatile("dsb st" : : : "memory");
+#else
+	__sync_synchronize();
+#endif
+}
+
+/*
  * Like memcpy(), which may use instructions that uncached memory does not take:
  * words where the device's address is a multiple of one, else bytes.
  */
@@ -304,6 +319,7 @@ static void *copy_to_device(void *dest, const void *src, size_t size)
 		from += sizeof(word);
 		to += sizeof(word);
 	}
+	let_stores_go();
 	return dest;
 }
 
