@@ -81,6 +81,7 @@ static void check_mapping(const char *what, void *p, bool by_faults)
 
 int main(int argc, char **argv)
 {
+	struct iopmem_info info;
 	uint64_t phys, size, kernel;
 	int fd, buf, allocate;
 
@@ -93,6 +94,10 @@ int main(int argc, char **argv)
 	phys = strtoull(argv[3], NULL, 0);
 	size = strtoull(argv[4], NULL, 0);
 
+	ok(!device_info(fd, &info) && info.size == size &&
+	   info.cache_mode == (strcmp(want, "wc") ? IOPMEM_CACHE_UC :
+						    IOPMEM_CACHE_WC),
+	   "INFO says %s", want);
 	kernel = kernel_address(phys);
 	check(mapped_as_wanted(kernel, kernel + size), "the kernel", want);
 
