@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 /*
- * hca_revoke RDMA-DEVICE ID ROUNDS: memory of the device ID is taken away while an
- * RDMA device that has DMA (edu_hca) is at it. Each time, when the unbind has
- * returned, DMA to it is at an end, none starts any more, and others go on. Needs
- * root.
+ * hca_revoke RDMA-DEVICE ID ROUNDS SECONDS: memory of the device ID is taken away
+ * while an RDMA device that has DMA (edu_hca) is at it. Each time, when the unbind has
+ * returned, which takes less than so long, DMA to it is at an end, none starts any
+ * more, and others go on. Needs root.
  */
 #include <fcntl.h>
 #include <infiniband/verbs.h>
@@ -24,6 +24,7 @@ enum { PAGE = 4096, PIECE = 2048 };
 static struct hca hca;
 static char *host;
 static struct hca_mr host_mr, mr;
+static int limit;
 static atomic_bool gone, stop;
 static atomic_ulong before, refused, late, odd;
 
@@ -133,7 +134,7 @@ static void one_round(unsigned int round, const char *id, const char *node,
 	free = device_free(fd);
 	close(fd);
 	if (!ok(unbound && still && dead && works && !late && !odd && refused &&
-		took < 5 && free, "round %u, %s: revoked under DMA", round,
+		took < limit && free, "round %u, %s: revoked under DMA", round,
 		dmabuf ? "dma-buf" : "mapping"))
 		printf("# unbound %d in %.1f s, unchanged %d, dead %d, others %d, late %lu, odd %lu, refused %lu\n",
 		       unbound, took, still, dead, works, (unsigned long)late,
@@ -145,10 +146,11 @@ int main(int argc, char **argv)
 	char node[128], command[128];
 	uint32_t seed;
 
-	if (argc != 4) {
-		fprintf(stderr, "usage: hca_revoke RDMA-DEVICE ID ROUNDS\n");
+	if (argc != 5) {
+		fprintf(stderr, "usage: hca_revoke RDMA-DEVICE ID ROUNDS SECONDS\n");
 		return EXIT_FAILURE;
 	}
+	limit = atoi(argv[4]);
 	seed = seed_of_run();
 	hca = hca_open(argv[1]);
 	host = aligned_alloc(PAGE, PAGE);
