@@ -7,24 +7,18 @@
 # shellcheck disable=SC2154 # patched comes from kernel.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
-ROOT=$PWD BUILD=$PWD/build
+ROOT=$PWD
+# shellcheck disable=SC2034 # kernel.sh's
+BUILD=$PWD/build
 . buildlib/common.sh
 . buildlib/kernel.sh
 . tests/tap.sh
+. tests/silent.sh
 
 # What the series touches, but for what is built with it
 objects=(mm/memremap.o mm/memremap_kunit.o drivers/pci/p2pdma.o
 	drivers/pci/p2pdma_kunit.o drivers/dma-buf/dma-buf.o)
 folders=(drivers/infiniband/core/ drivers/infiniband/sw/rxe/)
-
-# silent CMD...: it succeeds and has nothing to warn of.
-silent()
-{
-	"$@" >"$out/log" 2>&1 && ! grep -E 'warning:|error:' "$out/log" &&
-		return
-	tail -n 20 "$out/log"
-	return 1
-}
 
 # cross ARG...: make
 cross()

@@ -6,6 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tests/tap.sh
+. tests/silent.sh
 
 kernels=$PWD/build/kernel
 tmp=$(mktemp -d)
@@ -26,15 +27,6 @@ checkpatch()
 		scripts/checkpatch.pl --strict --terse --show-types --ignore \
 		FILE_PATH_CHANGES,LINUX_VERSION_CODE,CONSTANT_COMPARISON,UNKNOWN_COMMIT_ID \
 		"$@"
-}
-
-# silent CMD...: it succeeds and has nothing to warn of.
-silent()
-{
-	"$@" >"$tmp/out" 2>&1 && ! grep -E 'warning:|error:' "$tmp/out" &&
-		return
-	tail -n 20 "$tmp/out"
-	return 1
 }
 
 # module KERNEL FOLDER: its first build, with sparse
