@@ -122,6 +122,27 @@ static void local_use(const struct row *row, struct ibv_mr *mr)
 	ibv_dereg_mr(other);
 }
 
+/* There is nothing to invalidate in a window that is not bound. */
+static void unbound_window(void)
+{
+	struct ibv_mr *mr = ibv_reg_mr(pd, bar, SIZE, LOCAL_WRITE | MW_BIND);
+	struct ibv_mw *mw = ibv_alloc_mw(pd, IBV_MW_TYPE_2);
+	int never, bound, again;
+
+	if (!mr || !mw)
+		give_up("memory window");
+	never = pair_invalidate(peer_pair(&peer), 1, mw->rkey);
+	ok(never, "a window that was never bound cannot be invalidated: %s",
+	   status_name(never));
+	bound = pair_bind_mw(peer_pair(&peer), 1, mw, mr, bar, 4096,
+			     REMOTE_WRITE) ?:
+		pair_invalidate(peer_pair(&peer), 1, mw->rkey);
+	again = pair_invalidate(peer_pair(&peer), 1, mw->rkey);
+	ok(!bound && again, "one that was can, once: %s, %s",
+	   status_name(bound), status_name(again));
+	ok(!ibv_dealloc_mw(mw) && !ibv_dereg_mr(mr), "it can be deallocated");
+}
+
 int main(int argc, char **argv)
 {
 	uint64_t before;
@@ -155,6 +176,7 @@ int main(int argc, char **argv)
 		if (mr)
 			ok(!ibv_dereg_mr(mr), "%s: ibv_dereg_mr", row->name);
 	}
+	unbound_window();
 	munmap(bar, 2 * SIZE);
 	ok(device_free(fd) == before, "nothing was lost on the way");
 	return done_testing();
