@@ -2,10 +2,10 @@
 /*
  * The peer-memory client for PCI BAR memory with struct pages.
  *
- * It claims a range that lies in one mapping of an iopmem region, or that
- * starts with a P2PDMA page of any provider (p2pmem/allocate, for one). The
- * first kind needs no page walk: a region is contiguous. The second is pinned
- * page by page.
+ * It claims a range that starts with a mapping of an iopmem region, or with a
+ * P2PDMA page of any provider (p2pmem/allocate, for one). What lies in one
+ * region needs no page walk: a region is contiguous. All else is held page by
+ * page, and has to be of one provider.
  *
  * Either way the provider revokes us before its driver is removed, which is
  * what makes a pin of such pages acceptable for as long as an MR lives.
@@ -13,7 +13,10 @@
  * Locks: none of our own. The RDMA core calls get_pages, dma_map, dma_unmap
  * and put_pages with its mapping lock held, and takes that lock in the
  * invalidation that revoke() calls; so those four never wait for a revoke().
- * release() does, and the core calls it with no lock held.
+ * Nor do they for users: page faults, and with them mmap_lock, can take as long
+ * as some file system likes. So mappings are looked at in acquire(), and of
+ * pages only those are taken that are there. release() waits for a revoke(),
+ * and the core calls it with no lock held.
  */
 #include <linux/mm.h>
 #include <linux/module.h>
@@ -31,31 +34,48 @@
 /* Of a table for DMA: devices have limits, and like large aligned blocks. */
 #define MAX_DMA_SEGMENT	SZ_2G
 
-/* Pages that are pinned at a time: their addresses fill a page. */
-#define PIN_BATCH	(PAGE_SIZE / sizeof(struct page *))
+/* Pages that are taken at a time: their addresses fill a page. */
+#define PAGE_BATCH	(PAGE_SIZE / sizeof(struct page *))
+
+/**
+ * struct iopmem_peer_part - mappings side by side: of one region, or of none
+ * @node: in the range, in the order of addresses
+ * @region: referenced, so that its owner has it for as long as the MR does;
+ *	NULL if the mappings are not of a region
+ * @offset: of the first page in @region
+ * @npages: how many there are
+ * @writable: the mappings were, when they were looked up
+ */
+struct iopmem_peer_part {
+	struct list_head node;
+	struct iopmem_region *region;
+	u64 offset;
+	unsigned long npages;
+	bool writable;
+};
 
 /**
  * struct iopmem_peer_range - what one MR is registered on
  * @holder: makes the provider revoke us
- * @provider: of the pages; referenced unless @region is set
- * @region: referenced; NULL if the pages are pinned one by one
- * @offset: of the first page in @region
- * @writable: the mapping of @region was, when it was looked up
+ * @provider: of the pages
+ * @provider_ref: @provider is referenced here, not just by a region
+ * @parts: what it consists of
+ * @whole: the only part, if it is of a region; NULL if pages are held one by one
  * @core_context: the core's name for the range
  * @addr: in the process that registers it
  * @size: the same, in bytes
- * @foreign: the pages that are pinned one by one
+ * @pages: those that are held one by one
  */
 struct iopmem_peer_range {
 	struct iopmem_holder holder;
 	struct iopmem_provider *provider;
-	struct iopmem_region *region;
-	u64 offset;
-	bool writable;
+	bool provider_ref;
+	struct list_head parts;
+	struct iopmem_peer_part *whole;
 	u64 core_context;
 	unsigned long addr;
 	size_t size;
-	struct sg_append_table foreign;
+	struct sg_append_table pages;
 };
 
 static void *reg_handle;
@@ -92,43 +112,130 @@ static void show_range(struct iopmem_holder *holder, struct seq_file *s)
 	show_mr(range, s);
 }
 
-/* Finds the region if [first, end) lies in one mapping of one. */
-static void find_region(struct iopmem_peer_range *range, unsigned long first,
-			unsigned long end)
-{
-	struct mm_struct *mm = current->mm;
-	struct vm_area_struct *vma;
-
-	mmap_read_lock(mm);
-	vma = vma_lookup(mm, first);
-	if (vma && end <= vma->vm_end)
-		range->region = iopmem_region_get_by_vma(vma);
-	if (range->region) {
-		range->provider = iopmem_region_provider(range->region);
-		range->offset = first - vma->vm_start +
-				((u64)vma->vm_pgoff << PAGE_SHIFT);
-		range->writable = vma->vm_flags & VM_WRITE;
-	}
-	mmap_read_unlock(mm);
-}
-
-/* Returns 1 if the page at an address is P2PDMA memory, 0 or an errno. */
-static int find_provider(struct iopmem_peer_range *range, unsigned long first)
+/* The P2PDMA page that is mapped at an address, or 0 */
+static phys_addr_t p2pdma_page_at(unsigned long addr)
 {
 	phys_addr_t phys = 0;
 	struct page *page;
 
-	if (pin_user_pages_fast(first, 1, FOLL_PCI_P2PDMA, &page) != 1)
+	if (get_user_pages_fast_only(addr, 1, FOLL_PCI_P2PDMA, &page) != 1)
 		return 0;
 	if (is_pci_p2pdma_page(page))
 		phys = page_to_phys(page);
 	/* See iopmem_provider_get_by_phys(). */
-	unpin_user_page(page);
-	if (!phys)
-		return 0;
+	put_page(page);
+	return phys;
+}
 
-	range->provider = iopmem_provider_get_by_phys(phys);
-	return PTR_ERR_OR_ZERO(range->provider) ?: 1;
+/* Appends [start, end) of a mapping. Split mappings are one again here. */
+static int add_part(struct iopmem_peer_range *range,
+		    struct vm_area_struct *vma, unsigned long start,
+		    unsigned long end)
+{
+	struct iopmem_region *region = iopmem_region_get_by_vma(vma);
+	u64 offset = start - vma->vm_start + ((u64)vma->vm_pgoff << PAGE_SHIFT);
+	unsigned long npages = (end - start) >> PAGE_SHIFT;
+	struct iopmem_peer_part *part = NULL;
+
+	if (!list_empty(&range->parts))
+		part = list_last_entry(&range->parts, struct iopmem_peer_part,
+				       node);
+	if (part && part->region == region &&
+	    (!region || part->offset + ((u64)part->npages << PAGE_SHIFT) ==
+			offset)) {
+		if (region)
+			iopmem_region_put(region);
+	} else {
+		part = kzalloc(sizeof(*part), GFP_KERNEL_ACCOUNT);
+		if (!part) {
+			if (region)
+				iopmem_region_put(region);
+			return -ENOMEM;
+		}
+		part->region = region;
+		part->offset = offset;
+		part->writable = true;
+		list_add_tail(&part->node, &range->parts);
+	}
+	part->npages += npages;
+	if (!(vma->vm_flags & VM_WRITE))
+		part->writable = false;
+	return 0;
+}
+
+static void free_parts(struct iopmem_peer_range *range)
+{
+	struct iopmem_peer_part *part, *next;
+
+	list_for_each_entry_safe(part, next, &range->parts, node) {
+		if (part->region)
+			iopmem_region_put(part->region);
+		kfree(part);
+	}
+	if (range->provider_ref)
+		iopmem_provider_put(range->provider);
+}
+
+/*
+ * Finds out what there is from first to end. Returns 1 if it starts with memory
+ * that may be ours, 0 if not, or an errno. *phys is its first page if that is
+ * not of a region.
+ */
+static int find_parts(struct iopmem_peer_range *range, unsigned long first,
+		      unsigned long end, phys_addr_t *phys)
+{
+	struct mm_struct *mm = current->mm;
+	struct vm_area_struct *vma;
+	unsigned long next = first;
+	struct vma_iterator vmi;
+	bool ours = false;
+	int ret = 0;
+
+	if (mmap_read_lock_killable(mm))
+		return -EINTR;
+	vma_iter_init(&vmi, mm, first);
+	for_each_vma_range(vmi, vma, end) {
+		if (vma->vm_start > next)
+			break;
+		ret = add_part(range, vma, next, min(end, vma->vm_end));
+		if (ret)
+			break;
+		if (!ours && !list_first_entry(&range->parts,
+					       struct iopmem_peer_part,
+					       node)->region) {
+			*phys = p2pdma_page_at(first);
+			if (!*phys)
+				break;
+		}
+		ours = true;
+		next = vma->vm_end;
+	}
+	mmap_read_unlock(mm);
+	if (ret || !ours)
+		return ret;
+	return next < end ? -EFAULT : 1;
+}
+
+/* The provider of all parts: others would not revoke us. */
+static int find_provider(struct iopmem_peer_range *range, phys_addr_t phys)
+{
+	struct iopmem_peer_part *part;
+
+	if (phys) {
+		range->provider = iopmem_provider_get_by_phys(phys);
+		if (IS_ERR(range->provider))
+			return PTR_ERR(range->provider);
+		range->provider_ref = true;
+	}
+	list_for_each_entry(part, &range->parts, node) {
+		if (!part->region)
+			continue;
+		if (!range->provider)
+			range->provider = iopmem_region_provider(part->region);
+		if (iopmem_region_provider(part->region) != range->provider)
+			return -EFAULT;
+	}
+	return 0;
 }
 
 static int iopmem_peer_acquire(unsigned long addr, size_t size,
@@ -137,10 +244,13 @@ static int iopmem_peer_acquire(unsigned long addr, size_t size,
 {
 	unsigned long first = addr & PAGE_MASK;
 	struct iopmem_peer_range *range;
+	struct iopmem_peer_part *part;
+	phys_addr_t phys = 0;
 	unsigned long end;
 	int ret;
 
-	if (check_add_overflow(addr, size, &end) || PAGE_ALIGN(end) < end)
+	if (!size || check_add_overflow(addr, size, &end) ||
+	    PAGE_ALIGN(end) < end)
 		return 0;
 	/* Not before we could revoke it. */
 	if (!READ_ONCE(reg_handle))
@@ -158,18 +268,23 @@ static int iopmem_peer_acquire(unsigned long addr, size_t size,
 	range->holder.show = show_range;
 	range->addr = addr;
 	range->size = size;
+	INIT_LIST_HEAD(&range->parts);
 
-	find_region(range, first, PAGE_ALIGN(end));
-	if (!range->region) {
-		ret = find_provider(range, first);
-		if (ret != 1)
-			goto err_free;
-	}
+	ret = find_parts(range, first, PAGE_ALIGN(end), &phys);
+	if (ret != 1)
+		goto err_parts;
+	ret = find_provider(range, phys);
+	if (ret)
+		goto err_parts;
+	part = list_first_entry(&range->parts, struct iopmem_peer_part, node);
+	if (part->region && list_is_last(&part->node, &range->parts))
+		range->whole = part;
 
 	*client_context = range;
 	return 1;
 
-err_free:
+err_parts:
+	free_parts(range);
 	kfree(range);
 err_module:
 	module_put(THIS_MODULE);
@@ -189,7 +304,7 @@ static int alloc_region_table(struct iopmem_peer_range *range,
 	if (ret)
 		return ret;
 
-	page = iopmem_region_page(range->region, range->offset);
+	page = iopmem_region_page(range->whole->region, range->whole->offset);
 	for_each_sgtable_sg(sgt, sg, i) {
 		u64 chunk = min(len, max_segment);
 
@@ -200,22 +315,22 @@ static int alloc_region_table(struct iopmem_peer_range *range,
 	return 0;
 }
 
+/* From here on the memory can be read through the network. */
+static int open_part(struct iopmem_peer_part *part, int write)
+{
+	if (write && !part->writable)
+		return -EFAULT;
+	return iopmem_region_zero(part->region, part->offset,
+				  (u64)part->npages << PAGE_SHIFT);
+}
+
 static int get_region_pages(struct iopmem_peer_range *range, int write,
 			    struct sg_table *sgt)
 {
-	int ret;
-
-	if (write && !range->writable)
-		return -EFAULT;
-
-	/* From here on the memory can be read through the network. */
-	ret = iopmem_region_zero(range->region, range->offset,
-				 range->holder.length);
-	if (ret)
-		return ret;
+	int ret = open_part(range->whole, write);
 
 	/* As few as can be: a device that copies by CPU has no limit. */
-	return alloc_region_table(range, sgt, MAX_SEGMENT);
+	return ret ?: alloc_region_table(range, sgt, MAX_SEGMENT);
 }
 
 /*
@@ -235,24 +350,92 @@ static bool are_providers_pages(struct iopmem_peer_range *range,
 	return true;
 }
 
-static void unpin_foreign_pages(struct iopmem_peer_range *range)
+static void put_single_pages(struct iopmem_peer_range *range)
 {
 	struct scatterlist *sg;
-	int i;
+	unsigned long i;
+	int n;
 
-	for_each_sgtable_sg(&range->foreign.sgt, sg, i)
-		unpin_user_page_range_dirty_lock(sg_page(sg),
-						 sg->length >> PAGE_SHIFT,
-						 false);
-	sg_free_append_table(&range->foreign);
+	for_each_sgtable_sg(&range->pages.sgt, sg, n) {
+		for (i = 0; i < sg->length >> PAGE_SHIFT; i++)
+			put_page(sg_page(sg) + i);
+		cond_resched();
+	}
+	sg_free_append_table(&range->pages);
 }
 
-/* The length is the user's word: nothing is allocated by it in advance. */
-static int pin_foreign_pages(struct iopmem_peer_range *range,
-			     unsigned long addr, unsigned long npages,
-			     int write)
+/* Returns how many it took: of foreign ones, no more than are mapped. */
+static int get_batch(struct iopmem_peer_part *part, unsigned long index,
+		     unsigned long addr, unsigned int flags,
+		     struct page **pages)
+{
+	int i, n = min(part->npages - index, PAGE_BATCH);
+
+	if (!part->region)
+		return get_user_pages_fast_only(addr, n, flags, pages);
+
+	for (i = 0; i < n; i++) {
+		pages[i] = iopmem_region_page(part->region, part->offset +
+					      ((u64)(index + i) << PAGE_SHIFT));
+		get_page(pages[i]);
+	}
+	return n;
+}
+
+/*
+ * Takes the pages of a part, at addr, of which left are to come with those of
+ * later parts. The length is the user's word: nothing is allocated by it in
+ * advance.
+ */
+static int get_part_pages(struct iopmem_peer_range *range,
+			  struct iopmem_peer_part *part, unsigned long addr,
+			  unsigned long left, int write, struct page **pages)
 {
 	unsigned int flags = FOLL_PCI_P2PDMA | (write ? FOLL_WRITE : 0);
+	unsigned long index = 0;
+	int ret = 0;
+
+	if (part->region)
+		ret = open_part(part, write);
+
+	while (index < part->npages && !ret) {
+		int i, n = get_batch(part, index,
+				     addr + (index << PAGE_SHIFT), flags,
+				     pages);
+
+		if (n <= 0)
+			return -EFAULT;
+		index += n;
+		left -= n;
+
+		if (are_providers_pages(range, pages, n))
+			ret = sg_alloc_append_table_from_pages(&range->pages,
+							       pages, n, 0,
+							       (size_t)n <<
+							       PAGE_SHIFT,
+							       MAX_DMA_SEGMENT,
+							       left,
+							       GFP_KERNEL);
+		else
+			ret = -EFAULT;
+		if (!ret && !range->holder.phys)
+			WRITE_ONCE(range->holder.phys, page_to_phys(pages[0]));
+		if (ret) {
+			for (i = 0; i < n; i++)
+				put_page(pages[i]);
+		} else if (fatal_signal_pending(current)) {
+			ret = -EINTR;
+		}
+		cond_resched();
+	}
+	return ret;
+}
+
+static int get_single_pages(struct iopmem_peer_range *range,
+			    unsigned long addr, unsigned long npages,
+			    int write)
+{
+	struct iopmem_peer_part *part;
 	struct page **pages;
 	int ret = 0;
 
@@ -260,38 +443,15 @@ static int pin_foreign_pages(struct iopmem_peer_range *range,
 	if (!pages)
 		return -ENOMEM;
 
-	while (npages && !ret) {
-		int pinned = pin_user_pages_fast(addr,
-						 min(npages, PIN_BATCH), flags,
-						 pages);
-
-		if (pinned <= 0) {
-			ret = pinned ?: -EFAULT;
-			break;
-		}
-		addr += (unsigned long)pinned << PAGE_SHIFT;
-		npages -= pinned;
-
-		if (are_providers_pages(range, pages, pinned))
-			ret = sg_alloc_append_table_from_pages(&range->foreign,
-							       pages, pinned, 0,
-							       (size_t)pinned <<
-							       PAGE_SHIFT,
-							       MAX_DMA_SEGMENT,
-							       npages,
-							       GFP_KERNEL);
-		else
-			ret = -EFAULT;
-		if (!ret && !range->holder.phys)
-			WRITE_ONCE(range->holder.phys, page_to_phys(pages[0]));
+	list_for_each_entry(part, &range->parts, node) {
+		ret = get_part_pages(range, part, addr, npages, write, pages);
 		if (ret)
-			unpin_user_pages(pages, pinned);
-		else if (fatal_signal_pending(current))
-			ret = -EINTR;
-		cond_resched();
+			break;
+		addr += part->npages << PAGE_SHIFT;
+		npages -= part->npages;
 	}
 	if (ret)
-		unpin_foreign_pages(range);
+		put_single_pages(range);
 
 	free_page((unsigned long)pages);
 	return ret;
@@ -309,10 +469,10 @@ static int iopmem_peer_get_pages(unsigned long addr, size_t size, int write,
 	/* First, so that there is no moment when a pin cannot be revoked. */
 	range->core_context = core_context;
 	range->holder.length = len;
-	if (range->region) {
+	if (range->whole) {
 		range->holder.kind = "mr";
-		range->holder.phys = iopmem_region_phys(range->region,
-							range->offset);
+		range->holder.phys = iopmem_region_phys(range->whole->region,
+							range->whole->offset);
 	} else {
 		range->holder.kind = "pinned";
 	}
@@ -320,12 +480,12 @@ static int iopmem_peer_get_pages(unsigned long addr, size_t size, int write,
 	if (ret)
 		return ret;
 
-	if (range->region)
+	if (range->whole)
 		return get_region_pages(range, write, sg_head);
 
-	ret = pin_foreign_pages(range, first, len >> PAGE_SHIFT, write);
+	ret = get_single_pages(range, first, len >> PAGE_SHIFT, write);
 	if (!ret)
-		*sg_head = range->foreign.sgt;
+		*sg_head = range->pages.sgt;
 	return ret;
 }
 
@@ -334,10 +494,10 @@ static void iopmem_peer_put_pages(struct sg_table *sg_head,
 {
 	struct iopmem_peer_range *range = client_context;
 
-	if (range->region)
+	if (range->whole)
 		sg_free_table(sg_head);
 	else
-		unpin_foreign_pages(range);
+		put_single_pages(range);
 }
 
 static int iopmem_peer_dma_map(struct sg_table *sg_head, void *client_context,
@@ -347,7 +507,7 @@ static int iopmem_peer_dma_map(struct sg_table *sg_head, void *client_context,
 	struct iopmem_peer_range *range = client_context;
 	int ret;
 
-	if (range->region && range->holder.length > MAX_DMA_SEGMENT) {
+	if (range->whole && range->holder.length > MAX_DMA_SEGMENT) {
 		sg_free_table(sg_head);
 		ret = alloc_region_table(range, sg_head, MAX_DMA_SEGMENT);
 		if (ret)
@@ -375,10 +535,7 @@ static void iopmem_peer_release(void *client_context)
 	struct iopmem_peer_range *range = client_context;
 
 	iopmem_provider_unhold(range->provider, &range->holder);
-	if (range->region)
-		iopmem_region_put(range->region);
-	else
-		iopmem_provider_put(range->provider);
+	free_parts(range);
 	kfree(range);
 	module_put(THIS_MODULE);
 }

@@ -91,6 +91,20 @@ timed()
 	echo $(((${EPOCHREALTIME/./} - start) / 1000))
 }
 
+# is_busy MODULE: rmmod refuses it at once, and says so. By its text: its exit
+# status is 1 for all.
+is_busy()
+{
+	local start=${EPOCHREALTIME/./} seconds=2 said
+	[[ $LAB_KERNEL != debug ]] || seconds=20
+	if ! said=$(rmmod "$1" 2>&1) && [[ $said == *"in use"* ]] &&
+	   ((${EPOCHREALTIME/./} - start < seconds * 1000000)); then
+		return
+	fi
+	echo "rmmod $1: $said, after $((${EPOCHREALTIME/./} - start)) us"
+	return 1
+}
+
 # From here on slots are emptied and filled. lockdep takes two locks of pciehp's
 # own for a deadlock then (reset_lock and pci_rescan_remove_lock, in
 # pciehp_unconfigure_device() and pciehp_configure_device(), 6.12), and cannot be

@@ -82,13 +82,31 @@ link_deleted()
 modules_in_use()
 {
 	traffic_on_bar0
-	tap_ok "rmmod iopmem_peer with MRs: busy" bash -c '! rmmod iopmem_peer'
-	tap_ok "rmmod iopmem with MRs: busy" bash -c '! rmmod iopmem'
+	tap_ok "rmmod iopmem_peer with MRs: busy" is_busy iopmem_peer
+	tap_ok "rmmod iopmem with MRs: busy" is_busy iopmem
 	tap_ok "the traffic goes on" kill -0 "$traffic"
 	stop_traffic
 	tap_is "the traffic saw nothing of it" \
 		"$(grep -c '^not ok' /tmp/traffic.log)" 0
 	nothing_left "rmmod"
+}
+
+# A frozen file system is one in whose mappings a write waits.
+blocked()
+{
+	local disk folder=/tmp/frozen
+	disk=$(disk_of nvme1)
+	mkfs.ext4 -q -F "$disk"
+	mkdir -p $folder
+	mount "$disk" $folder
+	dd if=/dev/zero of=$folder/file bs=4096 count=1 status=none
+	fsfreeze -f $folder
+	tap_run "faults that wait" timeout 400 verbs_blocked \
+		"$(node_of "$bar0")" $folder/file $limit \
+		"$(in_shell unbind "$bar0")"
+	fsfreeze -u $folder
+	umount $folder
+	bind_bar0 >/dev/null
 }
 
 bar0=$(pci_path bar0)
@@ -105,10 +123,11 @@ revoked "unbind of the nvme driver" $limit "$nvme0" unbind_nvme0 bind_nvme0
 killed
 link_deleted
 modules_in_use
+blocked
 
 slots_change
 # pciehp waits 5 s after the button before it does anything, and the host polls.
-revoked "unplugging" $((limit + 10)) "$bar0" unplug_bar0 replug_bar0
+revoked "unplugging" $((limit + 6)) "$bar0" unplug_bar0 replug_bar0
 if [[ -e $bar0/reset ]]; then
 	revoked "reset" $limit "$bar0" reset_bar0 same_bar0
 else

@@ -73,6 +73,9 @@ if [[ $size != 64K ]]; then
 	user "CMB: range" verbs_range "$cmb" "$bar"
 	user "CMB: lifetime" verbs_lifetime "$cmb" 32M
 fi
+echo 2097152 >"$class/${bar##*/}/user_limit"
+user "user_limit" verbs_limit "$bar" 2M
+echo 0 >"$class/${bar##*/}/user_limit"
 user "fork" verbs_fork "$bar"
 RDMAV_FORK_SAFE=1 user "fork, RDMAV_FORK_SAFE" verbs_fork "$bar"
 foreign bar0 64K "$bar1"
