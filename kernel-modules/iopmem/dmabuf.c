@@ -187,16 +187,31 @@ static void revoke_dmabuf(struct iopmem_holder *holder)
 	dma_resv_unlock(resv);
 }
 
+static bool has_importers(struct region_dmabuf *buf)
+{
+	bool has;
+
+	dma_resv_lock(buf->dmabuf->resv, NULL);
+	has = !list_empty(&buf->dmabuf->attachments);
+	dma_resv_unlock(buf->dmabuf->resv);
+	return has;
+}
+
 static void wait_for_importers(struct iopmem_holder *holder)
 {
 	struct region_dmabuf *buf =
 		container_of(holder, struct region_dmabuf, holder);
 	struct dma_resv *resv = buf->dmabuf->resv;
 
-	/* What an importer could not stop at once it has put a fence on. */
+	/*
+	 * What an importer could not stop at once it has put a fence on. Without
+	 * importers a fence is not about our memory: users can add their own.
+	 */
 	WRITE_ONCE(buf->waits_for_fences, true);
-	dma_resv_wait_timeout(resv, DMA_RESV_USAGE_BOOKKEEP, false,
-			      MAX_SCHEDULE_TIMEOUT);
+	while (has_importers(buf) &&
+	       !dma_resv_wait_timeout(resv, DMA_RESV_USAGE_BOOKKEEP, false,
+				      PATIENCE))
+		log_importers(buf);
 	WRITE_ONCE(buf->waits_for_fences, false);
 	while (!wait_event_timeout(buf->idle, !READ_ONCE(buf->users),
 				   PATIENCE))

@@ -31,7 +31,9 @@ static int __init iopmem_init(void)
 
 err_chardev:
 	iopmem_detach_all();
+	iopmem_provider_exit();
 	iopmem_chardev_exit();
+	return ret;
 err_provider:
 	iopmem_provider_exit();
 	return ret;
@@ -43,8 +45,9 @@ static void __exit iopmem_exit(void)
 	/* Revokes and removes the devices that are bound to us. */
 	pci_unregister_driver(&iopmem_pci_driver);
 	iopmem_detach_all();
-	iopmem_chardev_exit();
+	/* Waits for unbinding that is under way: that removes devices, too. */
 	iopmem_provider_exit();
+	iopmem_chardev_exit();
 }
 
 module_init(iopmem_init);

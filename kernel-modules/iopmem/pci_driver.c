@@ -183,6 +183,8 @@ static void iopmem_reset_prepare(struct pci_dev *pdev)
 
 static void iopmem_reset_done(struct pci_dev *pdev)
 {
+	/* Older kernels restore no more than once what has been saved. */
+	pci_save_state(pdev);
 	iopmem_provider_offer(pci_get_drvdata(pdev));
 }
 
@@ -196,6 +198,8 @@ static pci_ers_result_t iopmem_error_detected(struct pci_dev *pdev,
 
 static pci_ers_result_t iopmem_slot_reset(struct pci_dev *pdev)
 {
+	/* Another reset may have ended since the error, and offered it. */
+	iopmem_provider_revoke(pci_get_drvdata(pdev));
 	pci_restore_state(pdev);
 	pci_save_state(pdev);
 	return PCI_ERS_RESULT_RECOVERED;
@@ -223,6 +227,7 @@ static int iopmem_suspend(struct device *dev)
 
 static int iopmem_resume(struct device *dev)
 {
+	pci_save_state(to_pci_dev(dev));
 	iopmem_provider_offer(dev_get_drvdata(dev));
 	return 0;
 }

@@ -34,13 +34,18 @@ static u64 last_serial;
 
 static struct vfsmount *iopmem_mnt;
 
+/*
+ * With a reference. One whose last reference is gone may still be in the list,
+ * before the one that is used now.
+ */
 static struct iopmem_provider *find_provider(struct pci_dev *pdev)
 {
 	struct iopmem_provider *provider;
 
 	lockdep_assert_held(&providers_lock);
 	list_for_each_entry(provider, &providers, node)
-		if (provider->pdev == pdev && !provider->retired)
+		if (provider->pdev == pdev && !provider->retired &&
+		    kref_get_unless_zero(&provider->ref))
 			return provider;
 	return NULL;
 }
@@ -110,7 +115,7 @@ struct iopmem_provider *iopmem_provider_get(struct pci_dev *pdev)
 	}
 
 	provider = find_provider(pdev);
-	if (!provider || !kref_get_unless_zero(&provider->ref))
+	if (!provider)
 		provider = create_provider(pdev);
 out:
 	mutex_unlock(&providers_lock);
@@ -499,8 +504,6 @@ static void provider_unbind(struct pci_dev *pdev)
 	mutex_lock(&providers_lock);
 	list_add(&unbinding->node, &unbindings);
 	provider = find_provider(pdev);
-	if (provider && !kref_get_unless_zero(&provider->ref))
-		provider = NULL;
 	mutex_unlock(&providers_lock);
 
 	if (!provider)

@@ -353,7 +353,7 @@ unsigned long iopmem_region_revoke_all(struct iopmem_provider *provider)
 	/* Who that is, nobody knows: a page has no list of its users. */
 	if (busy)
 		pci_info(provider->pdev,
-			 "%lu pages are still in use by direct I/O, which their removal waits for\n",
+			 "%lu pages are still in use, by direct I/O or by a mapping that is just ending; their removal waits for that\n",
 			 busy);
 
 	/* free_memory() uses the page map to its end; see there. */
