@@ -1,8 +1,10 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 #
-# The guest's half of fault.t: all that iopmem does, with each of its
-# allocations failing once. As root, who alone may make them fail.
+# The guest's half of fault.t: what iopmem does, with each of its allocations
+# failing once; with LAB_LONG all of it. As root, who alone may make them fail.
+#
+#	fault.sh [OPERATION...]
 #
 # The lab looks for leaks of the kernel's when this has ended.
 set -euo pipefail
@@ -39,15 +41,27 @@ if (($#)); then
 	exit
 fi
 
-faults "mappings" -m "$modules" "$bar0" "$nvme0"
+quick=()
+dma=(reg_mr-dma reg_mr-dma-dmabuf dereg_mr-dma unbind-dma)
+door=(reg dereg)
+if [[ ! ${LAB_LONG:-} ]]; then
+	quick=(alloc mmap touch reg_mr dereg_mr import-map unbind)
+	dma=(reg_mr-dma)
+fi
+faults "mappings" -m "$modules" "$bar0" "$nvme0" "${quick[@]}"
 # whoever loads the modules, this one ends with all of them
-faults "dma-buf by peer memory" -d peer "$bar0" "$nvme0"
+faults "dma-buf by peer memory" -d peer "$bar0" "$nvme0" ${quick:+"${door[@]}"}
 export LD_LIBRARY_PATH=$LAB_BUILD/rdma-core/build/lib
-faults "ibv_reg_dmabuf_mr" -d verbs "$bar0" "$nvme0"
-faults "iopmem_reg_mr" -d dmabuf "$bar0" "$nvme0" reg dereg
+faults "ibv_reg_dmabuf_mr" -d verbs "$bar0" "$nvme0" ${quick:+"${door[@]}"}
+faults "iopmem_reg_mr" -d dmabuf "$bar0" "$nvme0" "${door[@]}"
 unset LD_LIBRARY_PATH
 
+tap_ok "nothing holds the importer" rmmod importer
+# which had that device
+modprobe edu_hca
+faults "DMA" "$bar0" "$nvme0" "${dma[@]}"
+
 tap_ok "nothing holds iopmem_peer" rmmod iopmem_peer
-tap_ok "nor the importer" rmmod importer
+tap_ok "nor edu_hca" rmmod edu_hca
 tap_ok "nor iopmem" rmmod iopmem
 tap_done
