@@ -74,11 +74,11 @@ in_use()
 	start_traffic -d "$1" "$bar" "$bar1"
 	if [[ $1 == peer ]]; then
 		tap_ok "rmmod iopmem_peer under traffic: busy" \
-			bash -c '! rmmod iopmem_peer'
+			is_busy iopmem_peer
 	elif grep -qw iopmem_peer /proc/modules; then
 		tap_ok "iopmem_peer goes under traffic" rmmod iopmem_peer
 	fi
-	tap_ok "rmmod iopmem under traffic: busy" bash -c '! rmmod iopmem'
+	tap_ok "rmmod iopmem under traffic: busy" is_busy iopmem
 	tap_ok "the traffic goes on" kill -0 "$traffic"
 	start=$SECONDS
 	stop_traffic
@@ -109,7 +109,7 @@ revocation()
 	[[ $1 != peer ]] || return 0
 	revoked "$1" "detach" $limit "$nvme0" detach_nvme0 attach_nvme0
 	# pciehp waits 5 s after the button before it does anything.
-	revoked "$1" "unplugging" $((limit + 10)) "$bar0" unplug_bar0 \
+	revoked "$1" "unplugging" $((limit + 6)) "$bar0" unplug_bar0 \
 		replug_bar0
 }
 

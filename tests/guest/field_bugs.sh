@@ -127,22 +127,43 @@ nothing_left()
 	! rdma resource show mr | grep -q .
 }
 
+# They have their memory and MRs on it.
+in_use()
+{
+	[[ $(bytes_free "$bar0") != $(<"$class/${bar0##*/}/size") ]] &&
+		rdma resource show mr | grep -q .
+}
+
+soon_in_use()
+{
+	local tries
+	for ((tries = 0; tries < 100; tries++)); do
+		! in_use || return 0
+		sleep 0.1
+	done
+}
+
 ctrl_c()
 {
-	local i signal rounds=20 ended=0 left=0 finished=0
+	local i signal rounds=20 ended=0 left=0 finished=0 used=0 seed
 	[[ $LAB_KERNEL != debug ]] || rounds=6
 	[[ ! ${LAB_LONG:-} ]] || rounds=1000
 	user "rxe" field_ctrl_c "$bar0"
 
-	RANDOM=${LAB_SEED:-$RANDOM}
+	seed=${LAB_SEED:-$RANDOM}
+	echo "# seed $seed: LAB_SEED=$seed does the same again"
+	RANDOM=$seed
 	for ((i = 0; i < rounds; i++)); do
 		signal=INT
 		((i % 2)) || signal=KILL
 		start_perftest -D 100
 		# bash is not to tell how they ended
 		disown $client $server
+		# in half of the rounds, not before there is something to undo
+		((i / 2 % 2)) || soon_in_use
 		sleep "$((RANDOM % 2)).$((RANDOM % 10))"
 		kill -0 $server $client 2>/dev/null || finished=$((finished + 1))
+		! in_use || used=$((used + 1))
 		kill -$signal $client 2>/dev/null || true
 		sleep "0.$((RANDOM % 3))"
 		kill -$signal $server 2>/dev/null || true
@@ -157,6 +178,9 @@ ctrl_c()
 		$ended $rounds
 	tap_is "Ctrl-C under traffic: they had not ended by themselves" \
 		$finished 0
+	tap_ok "Ctrl-C under traffic: they had MRs in half of the rounds, or more" \
+		test $((2 * used)) -ge $rounds
+	echo "# in $used of $rounds"
 	[[ $finished == 0 ]] || sed 's/^/# /' "$tmp/client" "$tmp/server"
 	tap_is "Ctrl-C under traffic: they leave no memory and no MR" $left 0
 	start_perftest -n 5

@@ -26,6 +26,8 @@ nothing_left()
 		node=$(node_of "$path")
 		tap_is "$1: all of ${path##*/} is free" "$(bytes_free "$node")" \
 			"$(<"$class/${node##*/}/size")"
+		tap_is "$1: it is in the pool of ${path##*/}" \
+			"$(<"$path/p2pmem/available")" "${available[$path]}"
 	done
 	tap_is "$1: no MR is left" "$(rdma resource show mr | wc -l)" 0
 }
@@ -63,6 +65,10 @@ bar0=$(pci_path bar0)
 nvme0=$(pci_path nvme0)
 iopmem-bind bar0 >/tmp/node
 iopmem-bind nvme0 >/tmp/node
+declare -A available
+for path in "$bar0" "$nvme0"; do
+	available[$path]=$(<"$path/p2pmem/available")
+done
 disk=$(disk_of nvme1)
 chgrp 100 "$disk"
 chmod 660 "$disk"

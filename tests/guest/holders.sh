@@ -8,7 +8,7 @@ set -euo pipefail
 . tests/guest/device.sh
 
 many=10000
-rounds=6
+rounds=20
 [[ ! ${LAB_LONG:-} ]] || rounds=1000
 if [[ $LAB_KERNEL == debug ]]; then
 	many=1000
