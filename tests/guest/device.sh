@@ -95,8 +95,8 @@ timed()
 # status is 1 for all.
 is_busy()
 {
-	local start=${EPOCHREALTIME/./} seconds=2 said
-	[[ $LAB_KERNEL != debug ]] || seconds=20
+	local start=${EPOCHREALTIME/./} seconds=5 said
+	[[ $LAB_KERNEL != debug ]] || seconds=30
 	if ! said=$(rmmod "$1" 2>&1) && [[ $said == *"in use"* ]] &&
 	   ((${EPOCHREALTIME/./} - start < seconds * 1000000)); then
 		return

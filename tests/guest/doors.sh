@@ -109,7 +109,7 @@ revocation()
 	[[ $1 != peer ]] || return 0
 	revoked "$1" "detach" $limit "$nvme0" detach_nvme0 attach_nvme0
 	# pciehp waits 5 s after the button before it does anything.
-	revoked "$1" "unplugging" $((limit + 6)) "$bar0" unplug_bar0 \
+	revoked "$1" "unplugging" $((limit + 10)) "$bar0" unplug_bar0 \
 		replug_bar0
 }
 

@@ -130,7 +130,7 @@ reset_by_function()
 # pciehp waits 5 s after the button before it does anything, and the host polls.
 unplugged()
 {
-	torn_down "$1unplugging" $((limit + 6)) bar0 unplug_bar0 replug_bar0 \
+	torn_down "$1unplugging" $((limit + 10)) bar0 unplug_bar0 replug_bar0 \
 		nvme1
 }
 
