@@ -1009,7 +1009,9 @@ static const struct operation operations[] = {
 	  must_bind, .needs = DMA },
 	{ .name = "unbind-door", have_mr_and_importer, run_unbind, good_unbind,
 	  must_bind, .needs = DOOR },
-	{ .name = "bind", must_unbind, run_bind, good_bind, must_bind },
+	{ .name = "bind", must_unbind, run_bind, good_bind, must_bind,
+	  /* pcim_request_region() has no other errno */
+	  .also = EBUSY },
 	{ .name = "attach", nothing, run_attach, good_attach, must_detach,
 	  .needs = NVME },
 	{ .name = "detach", have_attached, run_detach, good_detach, must_detach,
