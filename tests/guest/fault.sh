@@ -31,7 +31,7 @@ faults()
 {
 	local name=$1
 	shift
-	tap_run "$name" timeout 1800 fault_injection "$@"
+	tap_run "$name" timeout 7200 fault_injection "$@"
 }
 
 # A few operations are enough to see where time goes, and what fails.
