@@ -7,7 +7,8 @@
  *	many N		N MRs are there once each, also when others go
  *	load		MRs, mappings and dma-bufs come and go while the file
  *			is read, until SIGTERM; DEV may come and go as well
- *	trace COMMAND	has an MR and a dma-buf while COMMAND runs
+ *	trace COMMAND	has an MR, a dma-buf and an MR on that while COMMAND
+ *		runs
  *	waiting GONE	whom a removal waits for; GONE is the command
  * All but waiting need no privilege but to open the files.
  */
@@ -622,9 +623,10 @@ static void trace(const char *command)
 	char *p = map_or_give_up(dev, PAGE);
 	struct ibv_mr *mr = ibv_reg_mr(pd, p, PAGE, ACCESS);
 	int buf = alloc_region(dev, PAGE, 0, O_RDWR | O_CLOEXEC);
+	struct ibv_mr *buf_mr = ibv_reg_dmabuf_mr(pd, 0, PAGE, 0, buf, ACCESS);
 
-	ok(mr && buf >= 0 && !system(command) && !ibv_dereg_mr(mr),
-	   "%s", command);
+	ok(mr && buf_mr && !system(command) && !ibv_dereg_mr(mr) &&
+	   !ibv_dereg_mr(buf_mr), "%s", command);
 	close(buf);
 	munmap(p, PAGE);
 }

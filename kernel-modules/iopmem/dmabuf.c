@@ -28,6 +28,7 @@
 
 #include "compat.h"
 #include "internal.h"
+#include "trace.h"
 
 static bool pin_unrevocable;
 module_param(pin_unrevocable, bool, 0644);
@@ -244,6 +245,7 @@ static int region_dmabuf_attach(struct dma_buf *dmabuf,
 	spin_lock(&provider->importers_lock);
 	iopmem_entry_add(&provider->importers, &importer->entry);
 	spin_unlock(&provider->importers_lock);
+	trace_iopmem_attach(buf->region, importer->dev, importer->pid);
 	return 0;
 }
 
@@ -257,6 +259,7 @@ static void region_dmabuf_detach(struct dma_buf *dmabuf,
 	spin_lock(&provider->importers_lock);
 	iopmem_entry_del(&provider->importers, &importer->entry);
 	spin_unlock(&provider->importers_lock);
+	trace_iopmem_detach(buf->region, importer->dev, importer->pid);
 	kfree(importer);
 }
 

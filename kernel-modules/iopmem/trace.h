@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB */
 /*
- * Tracepoints: the life of a region and of who holds it. Memory is named as in
+ * Tracepoints: the life of a region, of who holds it and of its importers. Memory is named as in
  * debugfs, by its place in a function's BAR.
  */
 #undef TRACE_SYSTEM
@@ -108,6 +108,46 @@ DEFINE_EVENT(iopmem_holder, iopmem_unhold,
 	TP_PROTO(struct iopmem_provider *provider,
 		 struct iopmem_holder *holder),
 	TP_ARGS(provider, holder)
+);
+
+DECLARE_EVENT_CLASS(iopmem_importer,
+	TP_PROTO(struct iopmem_region *region, struct device *importer,
+		 pid_t owner),
+	TP_ARGS(region, importer, owner),
+	TP_STRUCT__entry(
+		__string(device, pci_name(region->provider->pdev))
+		__string(importer, dev_name(importer))
+		__field(int, bar)
+		__field(u64, offset)
+		__field(u64, length)
+		__field(pid_t, owner)
+	),
+	TP_fast_assign(
+		__assign_str(device);
+		__assign_str(importer);
+		__entry->bar = iopmem_provider_bar(region->provider,
+						   region->phys,
+						   &__entry->offset);
+		__entry->length = (u64)region->npages << PAGE_SHIFT;
+		__entry->owner = owner;
+	),
+	TP_printk("%s bar=%d offset=%#llx length=%#llx owner=%d device=%s",
+		  __get_str(device), __entry->bar, __entry->offset,
+		  __entry->length, __entry->owner, __get_str(importer))
+);
+
+/* A device has been attached to a region's dma-buf, as to register an MR. */
+DEFINE_EVENT(iopmem_importer, iopmem_attach,
+	TP_PROTO(struct iopmem_region *region, struct device *importer,
+		 pid_t owner),
+	TP_ARGS(region, importer, owner)
+);
+
+/* It has been detached, as at the MR's end. */
+DEFINE_EVENT(iopmem_importer, iopmem_detach,
+	TP_PROTO(struct iopmem_region *region, struct device *importer,
+		 pid_t owner),
+	TP_ARGS(region, importer, owner)
 );
 
 DECLARE_EVENT_CLASS(iopmem_revoke,

@@ -153,7 +153,11 @@ tracepoints()
 	rm /tmp/unbind-now
 	wait
 	tap_ok "an MR and a dma-buf that are revoked" grep -E \
-		"revoke_begin holders=2 regions=2; unhold kind=mr [^;]* revoked; unhold kind=dma-buf [^;]* revoked; region_free .* revoke_end holders=2 regions=2; $" \
+		"revoke_begin holders=2 regions=2; unhold kind=mr [^;]* revoked; unhold kind=dma-buf [^;]* revoked; region_free .* revoke_end holders=2 regions=2; detach" \
+		<<<"$(events)"
+	place=$(sed 's/.*hold kind=dma-buf \(bar=2 offset=[^ ]*\) .*/\1/' <<<"$(events)")
+	tap_ok "an MR on that dma-buf, until it is deregistered" grep -E \
+		"attach $place length=0x1000 owner=[0-9]+ device=rxe0; .*revoke_end .*; detach $place length=0x1000 owner=[0-9]+ device=rxe0; $" \
 		<<<"$(events)"
 	echo 0 >$tracing/events/iopmem/enable
 	umount $tracing
