@@ -129,6 +129,34 @@ plug_in()
 	return 1
 }
 
+# port_error KIND PATH: the port above PATH has an error, and the kernel recovers
+# from it. KIND is fatal, a data link protocol error, whereupon the link is reset,
+# or nonfatal, a poisoned TLP (bits of the Uncorrectable Error Status register,
+# PCIe 5.0, 7.8.4.2). 6.12 asks the drivers below for a slot reset in both cases.
+port_error()
+{
+	local port bus device function status tries
+	port=$(realpath "$2/..")
+	IFS=:. read -r _ bus device function <<<"${port##*/}"
+	case $1 in
+	fatal) status='\x10\0\0\0' ;;
+	nonfatal) status='\0\x10\0\0' ;;
+	esac
+	modprobe aer_inject
+	log_from_here
+	# struct aer_error_inj; the device takes it in one write only
+	printf "\\x$bus\\x$device\\x0$function\\0$status%b" \
+		"$(printf '\\0%.0s' {1..20})" | dd of=/dev/aer_inject \
+		iflag=fullblock bs=28 status=none
+	for ((tries = 0; tries < 100; tries++)); do
+		! logged "${port##*/}: AER: device recovery successful" >/dev/null ||
+			return 0
+		sleep 0.05
+	done
+	echo "no recovery of ${port##*/}"
+	return 1
+}
+
 # From here on, logged sees what the kernel logs.
 log_from_here()
 {

@@ -30,6 +30,7 @@ bind_bar0() { iopmem-bind bar0; }
 unplug_bar0() { lab-host device_del bar0; }
 replug_bar0() { plug_in bar0 && iopmem-bind bar0; }
 reset_bar0() { echo 1 >"$bar0/reset"; }
+fatal_error_bar0() { port_error fatal "$bar0"; }
 suspend_devices() { env suspend; }	# not the shell's
 same_bar0() { node_of "$bar0"; }
 unbind_nvme0() { unbind "$nvme0"; }
@@ -133,6 +134,8 @@ if [[ -e $bar0/reset ]]; then
 else
 	tap_skip "the device offers none" "reset"
 fi
+# The kernel resets the link, and the script looks for what it says of that.
+revoked "fatal PCIe error" $((limit + 10)) "$bar0" fatal_error_bar0 same_bar0
 # bar0 has just been found again, so it is what suspend needs.
 revoked "suspend" $limit "$bar0" suspend_devices same_bar0
 

@@ -94,6 +94,17 @@ reset_function()
 		"echo $node"
 }
 
+error_and_recovery()
+{
+	local kind
+	for kind in fatal nonfatal; do
+		tap_run "$kind PCIe error" \
+			revoke -r "$(node_of "$bar0")" 1M $limit \
+			"$(in_shell port_error $kind "$bar0")" \
+			"echo $(node_of "$bar0")"
+	done
+}
+
 module_removal()
 {
 	local node
@@ -129,6 +140,7 @@ tap_run "unbind of the nvme driver" \
 tap_run "removal of the function" revoke "$(node_of "$bar0")" 1M $limit \
 	"echo 1 >$bar0/remove" "echo 1 >$pci/rescan && iopmem-bind bar0"
 reset_function
+error_and_recovery
 # bar0 has just been found again, so it is what suspend needs.
 tap_run "suspend" revoke -r "$(node_of "$bar0")" 1M $limit suspend \
 	"echo $(node_of "$bar0")"
