@@ -78,6 +78,9 @@ static struct {
  * @also: an errno beside ENOMEM and EFAULT, or 0
  * @step: every so many of them one fails, from a random one on; 0: each does
  * @cannot_fail: there is nothing in it that could
+ * @spared: function of the kernel's whose allocations do not fail, as it warns
+ *	of that; NULL: add_pages(), which does the memory map when a function
+ *	is bound
  * @needs: what there has to be
  */
 struct operation {
@@ -89,6 +92,7 @@ struct operation {
 	int also;
 	unsigned int step;
 	bool cannot_fail;
+	const char *spared;
 	enum { NOTHING, DOOR, IMPORTER, DMA, NVME, MODULES } needs;
 };
 
@@ -132,6 +136,28 @@ static void find_function(const char *name, unsigned long *start,
 		give_up("%s in kallsyms", name);
 }
 
+static const char *const kinds[] = {
+	"failslab", "fail_page_alloc", "fail_usercopy",
+};
+
+static void spare(const char *function)
+{
+	unsigned long start, end;
+	char path[128], text[32];
+
+	find_function(function, &start, &end);
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+		snprintf(path, sizeof(path), "/sys/kernel/debug/%s/reject-start",
+			 kinds[i]);
+		snprintf(text, sizeof(text), "%#lx", start);
+		write_or_give_up(path, text);
+		snprintf(path, sizeof(path), "/sys/kernel/debug/%s/reject-end",
+			 kinds[i]);
+		snprintf(text, sizeof(text), "%#lx", end);
+		write_or_give_up(path, text);
+	}
+}
+
 static void configure_faults(void)
 {
 	static const struct { const char *name, *value; } settings[] = {
@@ -142,17 +168,8 @@ static void configure_faults(void)
 		{ "fail_page_alloc/ignore-gfp-highmem", "N" },
 		{ "fail_page_alloc/min-order", "0" },
 	};
-	static const char *const kinds[] = {
-		"failslab", "fail_page_alloc", "fail_usercopy",
-	};
-	unsigned long start, end;
-	char path[128], text[32];
+	char path[128];
 
-	/*
-	 * Memory that is missing for the memory map, when a function is bound,
-	 * is not ours to handle: x86 warns of it (add_pages(), 6.12).
-	 */
-	find_function("add_pages", &start, &end);
 	for (size_t i = 0; i < sizeof(settings) / sizeof(settings[0]); i++) {
 		snprintf(path, sizeof(path), "/sys/kernel/debug/%s",
 			 settings[i].name);
@@ -162,14 +179,6 @@ static void configure_faults(void)
 		snprintf(path, sizeof(path), "/sys/kernel/debug/%s/verbose",
 			 kinds[i]);
 		write_or_give_up(path, verbose ? "2" : "0");
-		snprintf(path, sizeof(path), "/sys/kernel/debug/%s/reject-start",
-			 kinds[i]);
-		snprintf(text, sizeof(text), "%#lx", start);
-		write_or_give_up(path, text);
-		snprintf(path, sizeof(path), "/sys/kernel/debug/%s/reject-end",
-			 kinds[i]);
-		snprintf(text, sizeof(text), "%#lx", end);
-		write_or_give_up(path, text);
 	}
 	/* Of this thread alone. */
 	nth_fd = open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);
@@ -786,8 +795,18 @@ static int run_unbind(void)
 			   address_of(pci));
 }
 
+/* Which driver takes the function; "\n": whichever knows it */
+static void override(const char *driver)
+{
+	char path[256];
+
+	snprintf(path, sizeof(path), "%s/driver_override", pci);
+	write_or_give_up(path, driver);
+}
+
 static void must_bind(void)
 {
+	override("iopmem");
 	if (!node(pci) && run_bind())
 		give_up("bind");
 }
@@ -930,10 +949,12 @@ static bool good_load_peer(bool done)
 	return !run_reg() && mr_works();
 }
 
+/* What a bind allocates is another operation's matter: none comes of loading. */
 static void without_modules(void)
 {
 	unload("iopmem_peer");
 	unload("iopmem");
+	override("\n");
 }
 
 static int run_load(void)
@@ -1019,6 +1040,8 @@ static const struct operation operations[] = {
 	{ .name = "load-peer", without_peer, run_load_peer, good_load_peer, load_all,
 	  .needs = MODULES },
 	{ .name = "load", without_modules, run_load, good_load, load_all,
+	  /* without a folder for its drivers: module_add_driver() */
+	  .also = EINVAL, .spared = "event_define_fields",
 	  .needs = MODULES },
 };
 
@@ -1139,6 +1162,7 @@ static void fail_each(const struct operation *op, unsigned int only)
 	unsigned int step = op->step ?: 1;
 	unsigned int first = only ?: 1 + random() % step, n;
 
+	spare(op->spared ?: "add_pages");
 	/* Once without, so that what comes up once has come. */
 	op->before();
 	errno = 0;
