@@ -16,7 +16,6 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
-
 static int set(const char *file, const char *value)
 {
 	int fd = open(file, O_WRONLY | O_CLOEXEC);
@@ -29,12 +28,25 @@ static int set(const char *file, const char *value)
 	return n == (ssize_t)strlen(value) ? 0 : -1;
 }
 
+/*
+ * One alarm for each second of the next minute: none repeats before somebody has
+ * read it, and how long it takes to get to the alarmtimer is the machine's matter.
+ */
+static int set_alarms(void)
+{
+	for (int second = 1; second <= 60; second++) {
+		const struct itimerspec once = { .it_value = { second, 0 } };
+		int alarm = timerfd_create(CLOCK_BOOTTIME_ALARM, TFD_CLOEXEC);
+
+		if (alarm < 0 || timerfd_settime(alarm, 0, &once, NULL))
+			return -1;
+	}
+	return 0;
+}
+
 int main(void)
 {
-	const struct itimerspec each_second = { { 1, 0 }, { 1, 0 } };
-	int alarm = timerfd_create(CLOCK_BOOTTIME_ALARM, TFD_CLOEXEC);
-
-	if (alarm < 0 || timerfd_settime(alarm, 0, &each_second, NULL)) {
+	if (set_alarms()) {
 		perror("suspend: alarm timer");
 		return EXIT_FAILURE;
 	}
