@@ -265,18 +265,18 @@ static void reap(struct lane *lane)
 
 	while (ibv_poll_cq(lane->pair->cq[0], 1, &wc) == 1) {
 		lane->in_flight--;
-		if (wc.status == IBV_WC_SUCCESS)
-			lane->done++;
-		else if (lane->status == -1)
-			lane->status = wc.status;
-		else
+		if (lane->status != -1)
 			lane->only_flushed &= wc.status == IBV_WC_WR_FLUSH_ERR;
+		else if (wc.status == IBV_WC_SUCCESS)
+			lane->done++;
+		else
+			lane->status = wc.status;
 	}
 	while (ibv_poll_cq(lane->pair->cq[1], 1, &wc) == 1)
-		if (wc.status != IBV_WC_SUCCESS && lane->received == -1)
-			lane->received = wc.status;
-		else if (lane->received != -1)
+		if (lane->received != -1)
 			lane->only_flushed &= wc.status == IBV_WC_WR_FLUSH_ERR;
+		else if (wc.status != IBV_WC_SUCCESS)
+			lane->received = wc.status;
 	while (lane->status == -1 && lane->in_flight < DEPTH)
 		post(lane);
 }
