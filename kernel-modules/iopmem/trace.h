@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB */
 /*
- * Tracepoints: the life of a region, of who holds it and of its importers. Memory is named as in
- * debugfs, by its place in a function's BAR.
+ * Tracepoints: the life of a region, of who holds it and of its importers.
+ * Memory is named as in debugfs, by its place in a function's BAR.
  */
 #undef TRACE_SYSTEM
 #define TRACE_SYSTEM iopmem
