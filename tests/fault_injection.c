@@ -140,11 +140,16 @@ static const char *const kinds[] = {
 	"failslab", "fail_page_alloc", "fail_usercopy",
 };
 
+/* Allocations of this function of the kernel's do not fail. */
 static void spare(const char *function)
 {
+	static const char *spared;
 	unsigned long start, end;
 	char path[128], text[32];
 
+	if (spared && !strcmp(spared, function))
+		return;
+	spared = function;
 	find_function(function, &start, &end);
 	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
 		snprintf(path, sizeof(path), "/sys/kernel/debug/%s/reject-start",
@@ -804,10 +809,13 @@ static void override(const char *driver)
 	write_or_give_up(path, driver);
 }
 
+/* A driver that was loaded without memory for its file bind works without it. */
 static void must_bind(void)
 {
 	override("iopmem");
-	if (!node(pci) && run_bind())
+	if (!node(pci) &&
+	    (write_value("/sys/bus/pci/drivers_probe", address_of(pci)) ||
+	     !node(pci)))
 		give_up("bind");
 }
 
