@@ -228,9 +228,8 @@ static int charge_user(struct iopmem_region *region, u64 *used)
 {
 	struct iopmem_provider *provider = region->provider;
 	u64 npages, limit;
-	int ret;
 
-	mutex_lock(&provider->regions_lock);
+	lockdep_assert_held(&provider->regions_lock);
 	npages = user_pages(provider, region->uid);
 	*used = npages << PAGE_SHIFT;
 	limit = provider->user_limit >> PAGE_SHIFT;
@@ -238,12 +237,8 @@ static int charge_user(struct iopmem_region *region, u64 *used)
 	if (provider->user_limit &&
 	    (npages > limit || region->npages > limit - npages) &&
 	    !capable(CAP_SYS_RESOURCE))
-		ret = -EDQUOT;
-	else
-		ret = set_user_pages(provider, region->uid,
-				     npages + region->npages);
-	mutex_unlock(&provider->regions_lock);
-	return ret;
+		return -EDQUOT;
+	return set_user_pages(provider, region->uid, npages + region->npages);
 }
 
 static void uncharge_user(struct iopmem_region *region)
@@ -453,30 +448,42 @@ static void log_refused(struct iopmem_provider *provider, kuid_t uid, u64 used,
 }
 
 /*
- * With provider->gate, so that a revocation finds the region in the list. If
- * the error is -EDQUOT, *used says what the user has.
+ * One at a time: the pool marks a range as taken word by word and without a
+ * lock, so that of two who meet the longer one would be refused a range that is
+ * free. If the error is -EDQUOT, *used says what the user has.
  */
+static int take_from_pool(struct iopmem_region *region, u64 *used)
+{
+	struct iopmem_provider *provider = region->provider;
+	int ret;
+
+	mutex_lock(&provider->regions_lock);
+	ret = charge_user(region, used);
+	if (!ret) {
+		region->vaddr = pci_alloc_p2pmem(provider->pdev,
+						 region->npages << PAGE_SHIFT);
+		if (!region->vaddr) {
+			uncharge_user(region);
+			ret = -ENOMEM;
+		}
+	}
+	mutex_unlock(&provider->regions_lock);
+	return ret;
+}
+
+/* With provider->gate, so that a revocation finds the region in the list. */
 static int allocate_memory(struct iopmem_region *region, u64 *used)
 {
 	struct iopmem_provider *provider = region->provider;
-	size_t size = region->npages << PAGE_SHIFT;
 	unsigned long i;
 	int ret;
 
 	if (!provider->alive)
 		return -ENODEV;
 
-	ret = charge_user(region, used);
+	ret = take_from_pool(region, used);
 	if (ret)
 		return ret;
-
-	region->vaddr = pci_alloc_p2pmem(provider->pdev, size);
-	if (!region->vaddr) {
-		mutex_lock(&provider->regions_lock);
-		uncharge_user(region);
-		mutex_unlock(&provider->regions_lock);
-		return -ENOMEM;
-	}
 	region->phys = page_to_phys(region_page(region, 0));
 
 	/*
@@ -494,7 +501,7 @@ static int allocate_memory(struct iopmem_region *region, u64 *used)
 
 	mutex_lock(&provider->regions_lock);
 	iopmem_entry_add(&provider->regions, &region->entry);
-	provider->allocated += size;
+	provider->allocated += (u64)region->npages << PAGE_SHIFT;
 	trace_iopmem_region_alloc(region);
 	mutex_unlock(&provider->regions_lock);
 	return 0;

@@ -53,6 +53,7 @@ chmod 660 "$disk" /dev/importer
 
 size=$(<"$class/${bar##*/}/size")
 tap_run "stall" stall "$bar" $((size / 16)) $((size / 16 * 15)) $patience
+tap_run "alloc_beside" alloc_beside "$bar" $((size / 16 * 15)) $uses
 tap_run "ends" as-user ends dmabuf "$bar" "$(may_allocate "$bar0")" \
 	$kills
 # DISK_RATE of reuse.c
