@@ -81,21 +81,27 @@ static pid_t start(int *told)
 	_exit(0);
 }
 
-/* Until the child has written, or ended. */
+/*
+ * Until the child has written, or ended. One turn at least: freeing may be over
+ * before we get to run again.
+ */
 static int measure_until(int told, pid_t pid, int *status)
 {
 	int turns = 0;
+	bool over;
 
 	memset(longest, 0, sizeof(longest));
 	if (told >= 0)
 		fcntl(told, F_SETFL, O_NONBLOCK);
-	for (;; turns++) {
-		if (told >= 0 && read(told, &(char){ 0 }, 1) >= 0)
-			return turns;
-		if (told < 0 && waitpid(pid, status, WNOHANG) == pid)
-			return turns;
+	do {
 		use_a_little();
-	}
+		turns++;
+		if (told >= 0)
+			over = read(told, &(char){ 0 }, 1) >= 0;
+		else
+			over = waitpid(pid, status, WNOHANG) == pid;
+	} while (!over);
+	return turns;
 }
 
 static void report(const char *what, double seconds, int turns, double limit)
@@ -109,7 +115,7 @@ static void report(const char *what, double seconds, int turns, double limit)
 		good &= longest[i] < limit;
 	}
 	putchar('\n');
-	ok(good && turns, "%s %zu MiB stalls nobody for %g s", what,
+	ok(good, "%s %zu MiB stalls nobody for %g s", what,
 	   size >> 20, limit);
 }
 
