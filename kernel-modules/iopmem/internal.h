@@ -77,7 +77,8 @@ struct iopmem_entries {
  *	has given its memory back
  * @importers_lock: protects @importers and what each of them counts
  * @importers: attachments to dma-bufs
- * @regions_lock: protects @regions, @allocated, @users and @user_limit
+ * @regions_lock: protects @regions, @allocated, @users and @user_limit; one
+ *	region at a time takes memory from the pool
  * @regions: regions that own memory and have a holder
  * @allocated: bytes in @regions, and those on their way back to the pool
  * @users: pages of @allocated, by the uid that allocated them

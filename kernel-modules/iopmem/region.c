@@ -450,7 +450,8 @@ static void log_refused(struct iopmem_provider *provider, kuid_t uid, u64 used,
 /*
  * One at a time: the pool marks a range as taken word by word and without a
  * lock, so that of two who meet the longer one would be refused a range that is
- * free. If the error is -EDQUOT, *used says what the user has.
+ * free. (What a driver takes from the pool of its own attached memory is not
+ * ours to order.) If the error is -EDQUOT, *used says what the user has.
  */
 static int take_from_pool(struct iopmem_region *region, u64 *used)
 {
