@@ -4,6 +4,7 @@
  * hold any more counts as what is mapped does, however it was mapped.
  */
 #include <fcntl.h>
+#include <pthread.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -70,6 +71,82 @@ static void only_mrs(char *(*get)(void), const char *name)
 		munmap(p, 2 * half);
 }
 
+struct mover {
+	char *at;
+	unsigned int late;	/* in some hundred instructions */
+	bool over;
+	pthread_barrier_t barrier;
+};
+
+static void *move_pages(void *arg)
+{
+	struct mover *m = arg;
+	char *page, *behind = m->at + PAGE;
+
+	for (;;) {
+		page = map_or_give_up(fd, PAGE);
+		touch(page, true);
+		pthread_barrier_wait(&m->barrier);
+		if (m->over)
+			break;
+		for (volatile unsigned int i = 0; i < m->late * 100; i++)
+			;
+		if (mremap(page, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED,
+			   behind) != behind ||
+		    mmap(behind, PAGE, RW, MAP_PRIVATE | MAP_ANONYMOUS |
+			 MAP_FIXED, -1, 0) != behind)
+			give_up("mremap");
+		pthread_barrier_wait(&m->barrier);
+		/* the other one looks at what is free */
+		pthread_barrier_wait(&m->barrier);
+	}
+	munmap(page, PAGE);
+	return NULL;
+}
+
+/*
+ * One thread registers a page of the device and the page behind it, which is
+ * host memory until the other thread moves another page of the device there,
+ * and takes it away again. If the registration got that one, it must count.
+ */
+static void moved_behind(void)
+{
+	enum { ROUNDS = 1500 };
+	uint64_t before = device_free(fd);
+	struct mover m = { .at = mmap(NULL, 2 * PAGE, RW, MAP_PRIVATE |
+				      MAP_ANONYMOUS, -1, 0) };
+	int lost = 0, got = 0;
+	struct ibv_mr *mr;
+	pthread_t thread;
+
+	if (m.at == MAP_FAILED ||
+	    mmap(m.at, PAGE, RW, MAP_SHARED | MAP_FIXED, fd, 0) != m.at)
+		give_up("mmap");
+	pthread_barrier_init(&m.barrier, NULL, 2);
+	if (pthread_create(&thread, NULL, move_pages, &m))
+		give_up("pthread_create");
+	for (int i = 0; i < ROUNDS; i++) {
+		m.late = i % 100;
+		pthread_barrier_wait(&m.barrier);
+		mr = ibv_reg_mr(pd, m.at, 2 * PAGE, IBV_ACCESS_REMOTE_READ);
+		pthread_barrier_wait(&m.barrier);
+		if (mr) {
+			got++;
+			lost += device_free(fd) != before - 2 * PAGE;
+			ibv_dereg_mr(mr);
+		}
+		pthread_barrier_wait(&m.barrier);
+	}
+	m.over = true;
+	pthread_barrier_wait(&m.barrier);
+	pthread_join(thread, NULL);
+	printf("# registered %d times of %d\n", got, ROUNDS);
+	if (!ok(!lost, "what is moved into a range that is being registered"))
+		printf("# did not count %d times\n", lost);
+	munmap(m.at, 2 * PAGE);
+	pthread_barrier_destroy(&m.barrier);
+}
+
 int main(int argc, char **argv)
 {
 	if (argc != 3) {
@@ -81,5 +158,6 @@ int main(int argc, char **argv)
 	pd = alloc_pd_on("rxe0");
 	only_mrs(split, "a mapping in two parts");
 	only_mrs(side_by_side, "two mappings");
+	moved_behind();
 	return done_testing();
 }

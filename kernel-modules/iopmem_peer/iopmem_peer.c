@@ -184,6 +184,7 @@ static void free_parts(struct iopmem_peer_range *range)
 static int find_parts(struct iopmem_peer_range *range, unsigned long first,
 		      unsigned long end, phys_addr_t *phys)
 {
+	struct iopmem_peer_part *head, *part;
 	struct mm_struct *mm = current->mm;
 	struct vm_area_struct *vma;
 	unsigned long next = first;
@@ -200,12 +201,23 @@ static int find_parts(struct iopmem_peer_range *range, unsigned long first,
 		ret = add_part(range, vma, next, min(end, vma->vm_end));
 		if (ret)
 			break;
-		if (!ours && !list_first_entry(&range->parts,
-					       struct iopmem_peer_part,
-					       node)->region) {
+		head = list_first_entry(&range->parts, struct iopmem_peer_part,
+					node);
+		part = list_last_entry(&range->parts, struct iopmem_peer_part,
+				       node);
+		if (!ours && !head->region) {
 			*phys = p2pdma_page_at(first);
 			if (!*phys)
 				break;
+		}
+		/*
+		 * Behind a region's memory there is no other. When pages are
+		 * taken, a region may be mapped there, which would not know
+		 * that we have them, nor charge anybody for them.
+		 */
+		if (head->region && !part->region) {
+			ret = -EFAULT;
+			break;
 		}
 		ours = true;
 		next = vma->vm_end;
