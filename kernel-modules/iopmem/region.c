@@ -450,8 +450,8 @@ static void log_refused(struct iopmem_provider *provider, kuid_t uid, u64 used,
 /*
  * One at a time: the pool marks a range as taken word by word and without a
  * lock, so that of two who meet the longer one would be refused a range that is
- * free. (What a driver takes from the pool of its own attached memory is not
- * ours to order.) If the error is -EDQUOT, *used says what the user has.
+ * free. (What drivers and p2pmem/allocate take from the same pool is not ours
+ * to order.) If the error is -EDQUOT, *used says what the user has.
  */
 static int take_from_pool(struct iopmem_region *region, u64 *used)
 {
@@ -598,6 +598,14 @@ static vm_fault_t region_fault(struct vm_fault *vmf)
 
 	if (vmf->pgoff >= region->npages)
 		return VM_FAULT_SIGBUS;
+
+	/*
+	 * Page tables count in the task's memory cgroup, which may make it wait.
+	 * Not with the gate, at which a revocation waits for us.
+	 */
+	if (apply_to_page_range(vmf->vma->vm_mm, vmf->address & PAGE_MASK,
+				PAGE_SIZE, NULL, NULL))
+		return VM_FAULT_OOM;
 
 	down_read(&provider->gate);
 	mutex_lock(&region->lock);
