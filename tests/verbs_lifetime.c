@@ -5,6 +5,8 @@
  * user, whose RLIMIT_MEMLOCK is 64 KiB; LARGE bytes are registered beside.
  */
 #include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -24,6 +26,8 @@ enum {
 static struct ibv_pd *pd;
 static struct peer peer;
 static const char *path;
+static size_t left_of_limit;
+static atomic_bool stop;
 
 /*
  * All memory of which there is a page left, zeroed, in ever smaller pieces:
@@ -212,6 +216,52 @@ static void beside_host_memory(size_t large)
 	close(fd);
 }
 
+/* As much as the limit leaves to host memory, until told to stop. */
+static void *register_bar(void *buf)
+{
+	unsigned long turns = 0;
+	struct ibv_mr *mr;
+
+	while (!stop) {
+		mr = ibv_reg_mr(pd, buf, left_of_limit, ALL_ACCESS);
+		if (!mr || ibv_dereg_mr(mr))
+			return NULL;
+		turns++;
+	}
+	return (void *)turns;
+}
+
+/* BAR memory does not count for a moment, either. */
+static void beside_registrations(void)
+{
+	int fd = open_device(path, O_RDWR), refused = 0;
+	char *bar = map_or_give_up(fd, SIZE), *host = host_memory(PAGE);
+	double end = now() + 2;
+	struct ibv_mr *mr;
+	pthread_t thread;
+	void *turns;
+
+	left_of_limit = 65536 - pinned_kib() * 1024;
+	if (pthread_create(&thread, NULL, register_bar, bar))
+		give_up("pthread_create");
+	while (now() < end) {
+		mr = ibv_reg_mr(pd, host, PAGE, ALL_ACCESS);
+		if (mr)
+			ibv_dereg_mr(mr);
+		else
+			refused++;
+	}
+	stop = true;
+	pthread_join(thread, &turns);
+	ok(turns, "MRs on BAR memory come and go");
+	ok(!refused, "and none of them uses up host memory's limit");
+	if (refused)
+		printf("# %d times\n", refused);
+	munmap(host, PAGE);
+	munmap(bar, SIZE);
+	close(fd);
+}
+
 static int register_and_exit(void *arg)
 {
 	char *p = map_shared(*(int *)arg, SIZE, PROT_READ | PROT_WRITE);
@@ -251,6 +301,7 @@ int main(int argc, char **argv)
 	by_parts();
 	fresh_memory();
 	beside_host_memory(parse_size(argv[2]));
+	beside_registrations();
 	exit_without_dereg();
 	ok(device_free(fd) == before, "nothing was lost on the way");
 	return done_testing();
