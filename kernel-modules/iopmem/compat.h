@@ -19,8 +19,9 @@ static inline struct dev_pagemap *page_pgmap(const struct page *page)
 }
 
 /*
- * A page in the pool has a count of 1. One that was freed by its last
- * put_page() is there a moment before free_zone_device_folio() sets that.
+ * A page in the pool has a count of 1. Without our series, one that was freed by
+ * its last put_page() is there a moment before free_zone_device_folio() sets
+ * that.
  */
 static inline void p2pmem_page_claim(struct page *page)
 {
