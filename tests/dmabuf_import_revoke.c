@@ -114,7 +114,7 @@ struct last_dma {
 	int to_host;
 	char *host;
 	bool arrived;
-	double told_at;
+	double not_told_at;
 	unsigned int told;	/* users, when the DMA had ended */
 };
 
@@ -139,10 +139,14 @@ static void *late_dma(void *arg)
 {
 	int importer = users[LATE_ONE].importer;
 	struct last_dma *d = arg;
+	double asked = now();
 
-	while (!import_state(importer).moves)
+	/* not before: however late we notice, it had not been told then */
+	do {
+		d->not_told_at = asked;
 		usleep(10000);
-	d->told_at = now();
+		asked = now();
+	} while (!import_state(importer).moves);
 	d->arrived = !import_copy(importer, 0, d->to_host, 0, LEN) &&
 		     filled(d->host, LEN, 41);
 	d->told = 0;
@@ -276,12 +280,12 @@ static void revocation(int fd, const char *gone, const char *limit,
 	if (!ok(!status, "%s", gone))
 		return;
 	pthread_join(thread, NULL);
-	/* It was told up to 10 ms and a moment before it noticed. */
-	ok(end - d.told_at >= LATE / 1e3 - 0.2, "it waits for %s",
+	/* a jiffy and more may be missing */
+	ok(end - d.not_told_at >= LATE / 1e3 - 0.05, "it waits for %s",
 	   users[LATE_ONE].name);
 	ok(end - start < atof(limit), "but not for %s s", limit);
 	printf("# it took %.1f s, %.1f of them after the call of move_notify()\n",
-	       end - start, end - d.told_at);
+	       end - start, end - d.not_told_at);
 	ok(d.arrived, "the memory was there until then: DMA from it");
 	if (!ok(d.told == USERS, "all others have been told meanwhile"))
 		printf("# %u of %d\n", d.told, USERS);
@@ -360,7 +364,7 @@ static void holding(int fd, enum importer_kind kind, const char *name,
 	start_of_close = now();
 	close(other);
 	close(other_fd);
-	ok(now() - start_of_close < 1, "the other dma-buf can be closed");
+	ok(now() - start_of_close < 10, "the other dma-buf can be closed");
 	s = import_state(importer);
 	ok(s.segments == 1, "%s keeps its mapping", name);
 	ok(s.moves == (kind == IMPORTER_REVOCABLE), "%s",

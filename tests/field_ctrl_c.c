@@ -25,7 +25,7 @@
 #include "util.h"
 #include "verbs_pair.h"
 
-enum { SIZE = 256 << 10, LANES = 2, SECONDS = 10 };
+enum { SIZE = 256 << 10, LANES = 2, SECONDS = 60 };
 
 static const char *node;
 
@@ -73,10 +73,15 @@ static bool ends_by(pid_t pid, int sig)
 	int status;
 
 	while (now() < limit) {
-		if (waitpid(pid, &status, WNOHANG) == pid)
-			return WIFSIGNALED(status) && WTERMSIG(status) == sig;
+		if (waitpid(pid, &status, WNOHANG) == pid) {
+			if (WIFSIGNALED(status) && WTERMSIG(status) == sig)
+				return true;
+			printf("# it ended with status %#x\n", status);
+			return false;
+		}
 		usleep(1000);
 	}
+	printf("# it has not ended within %d s\n", SECONDS);
 	return false;
 }
 

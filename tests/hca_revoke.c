@@ -78,6 +78,16 @@ static bool unchanged(const char *id)
 	return !strcmp(first, second);
 }
 
+static bool was_refused(void)
+{
+	return refused;
+}
+
+static void wait_a_little(void)
+{
+	usleep(1000);
+}
+
 static bool asked(int error)
 {
 	struct edu_hca_part part;
@@ -121,6 +131,7 @@ static void one_round(unsigned int round, const char *id, const char *node,
 	/* what was under way when that was set */
 	still = unchanged(id);
 	dead = asked(EIO);
+	repeat_until(was_refused, wait_a_little, 60);
 	stop = true;
 	pthread_join(thread, NULL);
 	works = !hca_copy(&hca, &host_mr, host, &host_mr, host + PIECE, PIECE);

@@ -208,11 +208,16 @@ interrupted_by()
 	shift 4
 	fresh_target
 	on-node2 lab-host throttle nvme1 10
-	start_receiver --timeout 4 "$there"
-	send --timeout 4 "$here" &
+	start_receiver --timeout 10 "$there"
+	send --progress --timeout 10 "$here" &
 	sender=$!
-	sleep 4
-	"$@"
+	# some of it is in the drive
+	until grep -q "[1-9][0-9]*\.[0-9] of " "$tmp/sender" ||
+		! kill -0 $sender; do
+		sleep 0.1
+	done
+	# what it finds no more makes other exit codes
+	"$@" || true
 	wait $sender || status=$?
 	ended "$name" "${codes[@]}"
 	[[ ! $sender_says ]] ||
@@ -231,7 +236,13 @@ interrupted_by()
 }
 
 kill_receiver() { on-node2 pkill "-$1" -x iopmem-copy; }
-stop_receiver() { kill_receiver STOP && sleep 6 && kill_receiver KILL; }
+stop_receiver()
+{
+	kill_receiver STOP
+	# $sender is interrupted_by()'s
+	while kill -0 "$sender" 2>/dev/null; do sleep 0.1; done
+	kill_receiver KILL
+}
 take_memory() { unbind "$(pci_path bar0)"; iopmem-bind bar0 >/dev/null; }
 second_sender()
 {
@@ -245,7 +256,7 @@ interrupted_by "the receiver is killed" "1 137" \
 interrupted_by "the sender is killed" "137 1" \
 	"" "the other side has gone" pkill -KILL -x iopmem-copy
 interrupted_by "the receiver stops" "1 137" \
-	"the other side has said nothing for 4 s" "" stop_receiver
+	"the other side has said nothing for 10 s" "" stop_receiver
 interrupted_by "the receiver is interrupted" "1 1" \
 	"the other side: interrupted" "iopmem-copy: interrupted" \
 	kill_receiver INT

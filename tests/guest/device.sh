@@ -170,6 +170,17 @@ logged()
 	dmesg | sed "1,/$log_mark/d" | grep -E -e "$1"
 }
 
+# The same, within a minute
+soon_logged()
+{
+	local tries
+	for ((tries = 0; tries < 120; tries++)); do
+		! logged "$1" || return 0
+		sleep 0.5
+	done
+	return 1
+}
+
 # refused NAME ERROR VALUE FILE: the kernel answers a write of VALUE with the
 # text of ERROR, a regular expression.
 refused()

@@ -236,10 +236,9 @@ use_after_free_at_rmmod()
 	# without what keeps the holder waiting
 	rmmod peer_client {hold_fd}>&- &
 	pid=$!
-	sleep 11
+	tap_ok "rmmod: the log says for what it waits" soon_logged \
+		"client peer_client0 cannot leave before the MRs on its memory do"
 	tap_ok "rmmod: it waits for the MR" test -e /proc/$pid
-	tap_ok "rmmod: the log says for what" \
-		logged "client peer_client0 cannot leave before the MRs on its memory do"
 	let_go
 	here "rmmod: the MR goes" wait $holder
 	here "rmmod: then the module does" wait $pid
@@ -247,9 +246,9 @@ use_after_free_at_rmmod()
 
 	# The client has given up its module, and is not out of it yet.
 	here "rmmod: a process has an MR, the client takes its time in release" \
-		hold PIN 3000
+		hold PIN 5000
 	let_go
-	sleep 0.5
+	until [[ $(</sys/module/peer_client/refcnt) == 0 ]]; do sleep 0.1; done
 	start=$(date +%s%N)
 	rmmod peer_client &
 	pid=$!
