@@ -158,9 +158,9 @@ slow_disk()
 
 slow_disks()
 {
-	slow_disk "unbind" "$bar0" 4M 1
+	slow_disk "unbind" "$bar0" 8M 1
 	bind_bar0 >/dev/null
-	slow_disk "unbind of the nvme driver" "$nvme0" 64K 2
+	slow_disk "unbind of the nvme driver" "$nvme0" 64K 1
 	bind_nvme0 >/dev/null
 }
 
