@@ -401,6 +401,58 @@ static void without_a_promise(const char *dev, const char *gone,
 	close(fd);
 }
 
+/* ---- fences */
+
+/* As a user may, for ever, by DMA_BUF_IOCTL_IMPORT_SYNC_FILE */
+static void *add_fences(void *arg)
+{
+	int importer = *(int *)arg;
+
+	while (!import_state(importer).moves)
+		usleep(1000);
+	/* so many that there has to be more room for them */
+	for (int i = 0; i < 100; i++)
+		if (ioctl(importer, IMPORTER_FENCE, &(uint32_t){ 0 }))
+			give_up("IMPORTER_FENCE");
+	return NULL;
+}
+
+/*
+ * An importer has let go. Of the fences those count that were there by then.
+ * Returns the device that came back.
+ */
+static int fences(int fd, const char *gone, const char *limit, const char *back)
+{
+	int buf_fd = alloc_or_give_up(fd);
+	int importer = importer_of(buf_fd, IMPORTER_REVOCABLE,
+				   IMPORTER_DROP_INSIDE);
+	double start_time, took;
+	pthread_t thread;
+	int status;
+	pid_t pid;
+
+	if (import_map(importer, IMPORTER_BIDIRECTIONAL))
+		give_up("importer");
+	if (pthread_create(&thread, NULL, add_fences, &importer))
+		give_up("pthread_create");
+	start_time = now();
+	if (ioctl(importer, IMPORTER_FENCE, &(uint32_t){ LATE }))
+		give_up("IMPORTER_FENCE");
+	pid = start(gone);
+	status = ends_within(pid, atof(limit));
+	took = now() - start_time;
+	pthread_join(thread, NULL);
+	ok(!status, "it does not wait for fences that come later");
+	ok(took >= LATE / 1e3 - 0.05, "but for one that was there");
+	printf("# it took %.1f s\n", took);
+	close(importer);
+	close(buf_fd);
+	if (status)
+		wait_for(pid);
+	close(fd);
+	return bring_back(back);
+}
+
 int main(int argc, char **argv)
 {
 	bool unrevocable = false;
@@ -429,6 +481,7 @@ int main(int argc, char **argv)
 	}
 
 	fd = open_device(argv[0], O_RDWR);
+	fd = fences(fd, argv[2], argv[1], argv[3]);
 	revocation(fd, argv[2], argv[1], argv[3]);
 	close(fd);
 	return done_testing();

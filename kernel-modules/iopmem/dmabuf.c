@@ -17,6 +17,7 @@
  * revocation waiting.
  */
 #include <linux/dma-buf.h>
+#include <linux/dma-fence.h>
 #include <linux/dma-mapping.h>
 #include <linux/dma-resv.h>
 #include <linux/fs.h>
@@ -56,6 +57,8 @@ MODULE_PARM_DESC(pin_unrevocable,
  *	with the reservation lock
  * @idle: woken when @users has become 0
  * @kernel_mappings: of @users: 0 or 1
+ * @fences: of importers, when the memory was revoked; NULL if there were none, or
+ *	an ERR_PTR if they could not be collected. The revocation's
  * @waits_for_fences: a revocation does
  * @name: shown as exp_name; how a program finds the memory's PCI function
  */
@@ -68,6 +71,7 @@ struct region_dmabuf {
 	unsigned int users;
 	wait_queue_head_t idle;
 	unsigned int kernel_mappings;
+	struct dma_fence *fences;
 	bool waits_for_fences;
 	char name[sizeof("iopmem 00000000:00:00.0")];
 };
@@ -181,10 +185,19 @@ static void revoke_dmabuf(struct iopmem_holder *holder)
 	struct region_dmabuf *buf =
 		container_of(holder, struct region_dmabuf, holder);
 	struct dma_resv *resv = buf->dmabuf->resv;
+	int ret;
 
 	dma_resv_lock(resv, NULL);
 	buf->revoked = true;
 	dma_buf_invalidate_mappings(buf->dmabuf);
+	/*
+	 * What an importer could not stop at once it has put a fence on by now.
+	 * Users can add their own for ever.
+	 */
+	ret = dma_resv_get_singleton(resv, DMA_RESV_USAGE_BOOKKEEP,
+				     &buf->fences);
+	if (ret)
+		buf->fences = ERR_PTR(ret);
 	dma_resv_unlock(resv);
 }
 
@@ -198,22 +211,32 @@ static bool has_importers(struct region_dmabuf *buf)
 	return has;
 }
 
+/* False if that takes longer than we are patient. */
+static bool fences_are_signaled(struct region_dmabuf *buf)
+{
+	if (!buf->fences)
+		return true;
+	/* Then for later ones, too. */
+	if (IS_ERR(buf->fences))
+		return dma_resv_wait_timeout(buf->dmabuf->resv,
+					     DMA_RESV_USAGE_BOOKKEEP, false,
+					     PATIENCE);
+	return dma_fence_wait_timeout(buf->fences, false, PATIENCE);
+}
+
 static void wait_for_importers(struct iopmem_holder *holder)
 {
 	struct region_dmabuf *buf =
 		container_of(holder, struct region_dmabuf, holder);
 	struct dma_resv *resv = buf->dmabuf->resv;
 
-	/*
-	 * What an importer could not stop at once it has put a fence on. Without
-	 * importers a fence is not about our memory: users can add their own.
-	 */
+	/* Without importers a fence is not about our memory. */
 	WRITE_ONCE(buf->waits_for_fences, true);
-	while (has_importers(buf) &&
-	       !dma_resv_wait_timeout(resv, DMA_RESV_USAGE_BOOKKEEP, false,
-				      PATIENCE))
+	while (has_importers(buf) && !fences_are_signaled(buf))
 		log_importers(buf);
 	WRITE_ONCE(buf->waits_for_fences, false);
+	if (!IS_ERR(buf->fences))
+		dma_fence_put(buf->fences);
 	while (!wait_event_timeout(buf->idle, !READ_ONCE(buf->users),
 				   PATIENCE))
 		log_importers(buf);

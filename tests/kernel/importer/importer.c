@@ -9,6 +9,7 @@
  * exporters gave are all that the device knows.
  */
 #include <linux/dma-buf.h>
+#include <linux/dma-fence.h>
 #include <linux/dma-mapping.h>
 #include <linux/dma-resv.h>
 #include <linux/fs.h>
@@ -37,6 +38,7 @@
  * @pins: held
  * @moves: calls of move_notify()
  * @vmap: null when there is none
+ * @fences: to be signaled by detaching
  *
  * @sgt and all below it are protected by the dma-buf's reservation lock.
  */
@@ -52,6 +54,7 @@ struct importer {
 	unsigned int pins;
 	unsigned int moves;
 	struct iosys_map vmap;
+	struct list_head fences;
 };
 
 /*
@@ -186,6 +189,80 @@ static int importer_attach(struct importer *importer,
 	return 0;
 }
 
+/* Keeps the module until it is freed. */
+struct importer_fence {
+	struct dma_fence base;
+	spinlock_t lock; /* the fence's own */
+	struct list_head node;
+	struct delayed_work work;
+};
+
+static const char *importer_fence_name(struct dma_fence *fence)
+{
+	return "importer";
+}
+
+static void importer_fence_release(struct dma_fence *fence)
+{
+	dma_fence_free(fence);
+	module_put(THIS_MODULE);
+}
+
+static const struct dma_fence_ops importer_fence_ops = {
+	.get_driver_name = importer_fence_name,
+	.get_timeline_name = importer_fence_name,
+	.release = importer_fence_release,
+};
+
+static void signal_fence(struct importer_fence *fence)
+{
+	dma_fence_signal(&fence->base);
+	dma_fence_put(&fence->base);
+}
+
+static void fence_work(struct work_struct *work)
+{
+	signal_fence(container_of(work, struct importer_fence, work.work));
+}
+
+/* What is signaled by detaching. */
+static void signal_fences(struct importer *importer)
+{
+	struct importer_fence *fence, *next;
+
+	list_for_each_entry_safe(fence, next, &importer->fences, node) {
+		list_del(&fence->node);
+		signal_fence(fence);
+	}
+}
+
+static int add_fence(struct importer *importer, u32 ms)
+{
+	struct dma_resv *resv = importer->attach->dmabuf->resv;
+	struct importer_fence *fence;
+	int ret;
+
+	ret = dma_resv_reserve_fences(resv, 1);
+	if (ret)
+		return ret;
+	fence = kzalloc(sizeof(*fence), GFP_KERNEL);
+	if (!fence)
+		return -ENOMEM;
+
+	__module_get(THIS_MODULE);
+	spin_lock_init(&fence->lock);
+	INIT_DELAYED_WORK(&fence->work, fence_work);
+	dma_fence_init(&fence->base, &importer_fence_ops, &fence->lock,
+		       dma_fence_context_alloc(1), 1);
+	dma_resv_add_fence(resv, &fence->base, DMA_RESV_USAGE_BOOKKEEP);
+	/* Our reference is that of who signals it. */
+	if (ms)
+		schedule_delayed_work(&fence->work, msecs_to_jiffies(ms));
+	else
+		list_add(&fence->node, &importer->fences);
+	return 0;
+}
+
 static void importer_detach(struct importer *importer)
 {
 	struct dma_buf_attachment *attach = importer->attach;
@@ -193,6 +270,7 @@ static void importer_detach(struct importer *importer)
 
 	dma_resv_lock(dmabuf->resv, NULL);
 	drop_all(importer, attach);
+	signal_fences(importer);
 	dma_resv_unlock(dmabuf->resv);
 	/* Nothing is held, so it will not be queued again. */
 	cancel_delayed_work_sync(&importer->drop);
@@ -482,6 +560,8 @@ static int locked_call(struct importer *importer, unsigned int cmd,
 		return importer_vunmap(importer);
 	case IMPORTER_DMA:
 		return importer_dma(importer, &arg->dma);
+	case IMPORTER_FENCE:
+		return add_fence(importer, arg->value);
 	default:
 		return -ENOTTY;
 	}
@@ -550,6 +630,7 @@ static int importer_open(struct inode *inode, struct file *file)
 
 	mutex_init(&importer->lock);
 	INIT_DELAYED_WORK(&importer->drop, drop_work);
+	INIT_LIST_HEAD(&importer->fences);
 	down_write(&edu_sem);
 	list_add(&importer->node, &importers);
 	up_write(&edu_sem);

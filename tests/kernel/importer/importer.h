@@ -125,4 +125,7 @@ struct importer_dma {
 #define IMPORTER_WRITE		_IOW(IMPORTER_IOC_MAGIC, 0x1b, struct importer_access)
 #define IMPORTER_DMA		_IOW(IMPORTER_IOC_MAGIC, 0x1c, struct importer_dma)
 
+/* A fence on the dma-buf, signaled after so many ms, or if 0 by detaching. */
+#define IMPORTER_FENCE		_IOW(IMPORTER_IOC_MAGIC, 0x1d, __u32)
+
 #endif /* TESTS_IMPORTER_H */
