@@ -70,7 +70,7 @@ runs_infinitely()
 	sleep 2
 	! kill "$client" || went_on=1
 	wait "$client" || true
-	kill "$pid" || true
+	kill "$pid" 2>/dev/null || true
 	wait "$pid" || true
 	if [[ $went_on ]]; then
 		says "$name" "$tmp/client" "^ 65536  *[1-9]"
