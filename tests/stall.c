@@ -128,7 +128,8 @@ static void measure(double limit, bool *zeroing, bool *freeing)
 	start_time = now();
 	pid = start(&told);
 	turns = measure_until(told, pid, NULL);
-	*zeroing = report("zeroing", now() - start_time, turns, limit);
+	*zeroing = report(flags ? "allocating" : "zeroing", now() - start_time,
+			  turns, limit);
 	/* It frees as soon as we close this. */
 	start_time = now();
 	close(go[1]);

@@ -224,7 +224,7 @@ module_is_there()
 
 use_after_free_at_rmmod()
 {
-	local pid start
+	local pid start tries
 	both field_rmmod
 
 	here "rmmod: a process has an MR, the client holds its module" \
@@ -253,7 +253,10 @@ use_after_free_at_rmmod()
 	here "rmmod: a process has an MR, the client takes its time in release" \
 		hold PIN 5000
 	let_go
-	until [[ $(</sys/module/peer_client/refcnt) == 0 ]]; do sleep 0.1; done
+	for ((tries = 0; tries < 600; tries++)); do
+		[[ $(</sys/module/peer_client/refcnt) != 0 ]] || break
+		sleep 0.1
+	done
 	start=$(date +%s%N)
 	rmmod peer_client &
 	pid=$!
