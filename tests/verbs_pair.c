@@ -9,10 +9,13 @@
 #include "tap.h"
 #include "util.h"
 
-enum { SECONDS_TO_WAIT = 60 };
+enum {
+	SECONDS_TO_WAIT = 60,
+	TIMEOUT_1_S = 18,
+};
 
-/* The address that the loopback interface has in RoCE v2 on IPv4. */
-static int loopback_gid(struct ibv_context *context, union ibv_gid *gid)
+/* The address that its interface has in RoCE v2 on IPv4. */
+static int ipv4_gid(struct ibv_context *context, union ibv_gid *gid)
 {
 	static const unsigned char v4_mapped[12] = { [10] = 0xff, 0xff };
 	double limit = now() + SECONDS_TO_WAIT;
@@ -88,7 +91,7 @@ static void to_init(struct ibv_qp *qp)
 }
 
 static void to_rts(struct ibv_qp *qp, uint32_t peer_qpn,
-		   const struct ibv_ah_attr *path)
+		   const struct ibv_ah_attr *path, uint8_t timeout)
 {
 	struct ibv_qp_attr attr = {
 		.qp_state = IBV_QPS_RTR,
@@ -97,7 +100,7 @@ static void to_rts(struct ibv_qp *qp, uint32_t peer_qpn,
 		.max_dest_rd_atomic = PAIR_DEPTH,
 		.max_rd_atomic = PAIR_DEPTH,
 		.min_rnr_timer = 12,	/* 0.64 ms */
-		.timeout = 18,		/* 1 s */
+		.timeout = timeout,
 		.retry_cnt = 7,
 		.rnr_retry = 7,		/* for ever */
 		.ah_attr = *path,
@@ -122,6 +125,17 @@ static void to_rts(struct ibv_qp *qp, uint32_t peer_qpn,
 		give_up("queue pair to RTS");
 }
 
+static void create_end(struct pair *pair, int end, struct ibv_pd *pd,
+		       enum ibv_qp_type type)
+{
+	pair->cq[end] = ibv_create_cq(pd->context, 2 * PAIR_DEPTH, NULL,
+				      pair->channel, 0);
+	if (!pair->cq[end])
+		give_up("completion queue");
+	create_qp(pair, end, pd, type, end ? pair->srq : NULL);
+	to_init(pair->qp[end]);
+}
+
 struct pair *pair_create(struct ibv_pd *pd, enum ibv_qp_type type,
 			 bool with_srq)
 {
@@ -133,7 +147,7 @@ struct pair *pair_create(struct ibv_pd *pd, enum ibv_qp_type type,
 
 	if (!pair)
 		give_up("memory");
-	path.grh.sgid_index = loopback_gid(pd->context, &path.grh.dgid);
+	path.grh.sgid_index = ipv4_gid(pd->context, &path.grh.dgid);
 	path.grh.hop_limit = 1;
 
 	if (with_srq) {
@@ -144,21 +158,37 @@ struct pair *pair_create(struct ibv_pd *pd, enum ibv_qp_type type,
 	pair->channel = ibv_create_comp_channel(pd->context);
 	if (!pair->channel)
 		give_up("completion channel");
-	for (int end = 0; end < 2; end++) {
-		pair->cq[end] = ibv_create_cq(pd->context, 2 * PAIR_DEPTH,
-					      NULL, pair->channel, 0);
-		if (!pair->cq[end])
-			give_up("completion queue");
-		create_qp(pair, end, pd, type, end ? pair->srq : NULL);
-		to_init(pair->qp[end]);
-	}
 	for (int end = 0; end < 2; end++)
-		to_rts(pair->qp[end], pair->qp[!end]->qp_num, &path);
+		create_end(pair, end, pd, type);
+	for (int end = 0; end < 2; end++)
+		to_rts(pair->qp[end], pair->qp[!end]->qp_num, &path,
+		       TIMEOUT_1_S);
 	if (type == IBV_QPT_UD) {
 		pair->ah = ibv_create_ah(pd, &path);
 		if (!pair->ah)
 			give_up("address handle");
 	}
+	return pair;
+}
+
+struct pair *pair_connect(struct ibv_pd *const pds[2], uint8_t timeout)
+{
+	struct ibv_ah_attr paths[2] = {
+		{ .is_global = 1, .port_num = 1, .grh.hop_limit = 1 },
+		{ .is_global = 1, .port_num = 1, .grh.hop_limit = 1 },
+	};
+	struct pair *pair = calloc(1, sizeof(*pair));
+
+	if (!pair)
+		give_up("memory");
+	for (int end = 0; end < 2; end++) {
+		paths[end].grh.sgid_index = ipv4_gid(pds[end]->context,
+						     &paths[!end].grh.dgid);
+		create_end(pair, end, pds[end], IBV_QPT_RC);
+	}
+	for (int end = 0; end < 2; end++)
+		to_rts(pair->qp[end], pair->qp[!end]->qp_num, &paths[end],
+		       timeout);
 	return pair;
 }
 
@@ -169,7 +199,8 @@ bool pair_destroy(struct pair *pair)
 	for (int end = 0; end < 2; end++)
 		good &= !ibv_destroy_qp(pair->qp[end]) &&
 			!ibv_destroy_cq(pair->cq[end]);
-	good &= !ibv_destroy_comp_channel(pair->channel);
+	if (pair->channel)
+		good &= !ibv_destroy_comp_channel(pair->channel);
 	if (pair->srq)
 		good &= !ibv_destroy_srq(pair->srq);
 	if (pair->ah)

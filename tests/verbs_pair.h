@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB */
 /*
- * Two queue pairs of one device that talk to each other, and what a test does
- * with them: post one request, wait for what became of it.
+ * Two queue pairs that talk to each other, and what a test does with them: post
+ * one request, wait for what became of it.
  *
  * Everything ends in bounded time. Where a function returns what became of a
  * request, that is its enum ibv_wc_status, or -1 if it could not be posted or
@@ -34,7 +34,8 @@ enum flush_level { FLUSH_RANGE, FLUSH_MR };
 
 /**
  * struct pair - two queue pairs, 0 and 1
- * @channel: of both CQs, for who would rather sleep than poll
+ * @channel: of both CQs, for who would rather sleep than poll; NULL if they
+ *	are of two devices
  * @cq: of each end, for what it sends and receives alike
  * @qp: RC: connected to each other
  * @srq: where end 1 receives, or NULL
@@ -54,6 +55,12 @@ struct pair {
 /* Ends the program if it cannot be made. */
 struct pair *pair_create(struct ibv_pd *pd, enum ibv_qp_type type,
 			 bool with_srq);
+
+/*
+ * RC, each end on the device of its protection domain. A request is repeated
+ * after 4.096 us << @timeout. Ends the program if it cannot be made.
+ */
+struct pair *pair_connect(struct ibv_pd *const pds[2], uint8_t timeout);
 
 /* True if all of it could be destroyed. */
 bool pair_destroy(struct pair *pair);

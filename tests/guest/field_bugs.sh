@@ -139,7 +139,7 @@ soon_in_use()
 	local tries
 	for ((tries = 0; tries < 600; tries++)); do
 		! in_use || return 0
-		kill -0 "$client" 2>/dev/null || return 0
+		[[ -e /proc/$client ]] || return 0
 		sleep 0.1
 	done
 }
@@ -163,7 +163,7 @@ ctrl_c()
 		# in half of the rounds, not before there is something to undo
 		((i / 2 % 2)) || soon_in_use
 		sleep "$((RANDOM % 2)).$((RANDOM % 10))"
-		if ! kill -0 $server $client 2>/dev/null; then
+		if [[ ! -e /proc/$server || ! -e /proc/$client ]]; then
 			finished=$((finished + 1))
 			sed "s/^/# round $i: /" "$tmp/client" "$tmp/server"
 		fi
@@ -180,13 +180,10 @@ ctrl_c()
 	done
 	tap_is "Ctrl-C under traffic: both sides of ib_write_bw --use_p2p end, $rounds times" \
 		$ended $rounds
-	# What ends by itself tries nothing; why it did has been shown. A busy
-	# host makes it happen now and then.
-	tap_ok "Ctrl-C under traffic: hardly any had ended by themselves" \
-		test $((10 * finished)) -le $rounds
-	tap_ok "Ctrl-C under traffic: they had MRs in a third of the rounds, or more" \
-		test $((3 * used)) -ge $rounds
-	echo "# in $used of $rounds, by themselves $finished"
+	tap_is "Ctrl-C under traffic: none had ended by itself" $finished 0
+	tap_ok "Ctrl-C under traffic: they had MRs in half of the rounds, or more" \
+		test $((2 * used)) -ge $rounds
+	echo "# in $used of $rounds"
 	tap_is "Ctrl-C under traffic: they leave no memory and no MR" $left 0
 	start_perftest -n 5
 	here "Ctrl-C under traffic: then it runs as ever" \

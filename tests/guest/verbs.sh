@@ -42,6 +42,28 @@ not_invalidatable()
 	rdma link del siw0
 }
 
+# Two RDMA devices whose packets go through the test. Packets for an address of
+# this machine leave by a network device if the sender insists; and they are
+# taken from one if accept_local says so.
+late_acknowledgments()
+{
+	local i
+	sysctl -q net.ipv4.conf.all.accept_local=1
+	for i in 1 2; do
+		ip link add near$i mtu 9000 type veth peer name far$i mtu 9000
+		ip address add 198.51.100.$i/24 dev near$i
+		ip link set near$i up
+		ip link set far$i arp off up
+		rdma link add rxe$i type rxe netdev near$i
+	done
+	tap_run "late acknowledgments" timeout 120 \
+		verbs_retransmit rxe1 far1 rxe2 far2
+	for i in 1 2; do
+		rdma link del rxe$i
+		ip link del near$i
+	done
+}
+
 large_host_memory()
 {
 	echo 16 >/proc/sys/vm/nr_hugepages
@@ -81,6 +103,7 @@ RDMAV_FORK_SAFE=1 user "fork, RDMAV_FORK_SAFE" verbs_fork "$bar"
 foreign bar0 64K "$bar1"
 foreign nvme0 32K "$bar"
 not_invalidatable "$bar"
+late_acknowledgments
 large_host_memory
 
 for node in "$bar" "$bar1" "$cmb"; do
