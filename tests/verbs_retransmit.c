@@ -3,11 +3,11 @@
  * verbs_retransmit RDMA_A NETDEV_A RDMA_B NETDEV_B: an acknowledgment that comes
  * when the requester has begun to repeat what it is for.
  *
- * Device A writes two messages to device B. NETDEV_A and NETDEV_B are the far
- * ends of their veth pairs; what the devices send each other passes only through
- * this program. It keeps back the acknowledgments until A repeats the first
- * message, gives it the one for all of that then, and the next ones when A
- * begins to repeat once more. Both messages have to arrive.
+ * Device A writes or sends two messages to device B. NETDEV_A and NETDEV_B are
+ * the far ends of their veth pairs; what the devices send each other passes only
+ * through this program. It keeps back the acknowledgments until A repeats the
+ * first message, gives it the one for all of that then, and the next ones when A
+ * begins to repeat once more. Both messages have to arrive, once.
  */
 #include <linux/if_packet.h>
 #include <net/ethernet.h>
@@ -17,6 +17,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "tap.h"
@@ -25,22 +26,25 @@
 
 enum {
 	MTU = 4096,
-	/* of the messages; rxe sends so many without an acknowledgment */
+	/* packets of the messages; rxe sends 128 without an acknowledgment */
 	FIRST = 112,
-	SECOND = 16,
-	PACKETS = FIRST + SECOND,
-	SIZE = PACKETS * MTU,
+	MAX_SECOND = 16,
+	SIZE = (FIRST + MAX_SECOND) * MTU,
 	TIMEOUT_67_MS = 14,
+	MAX_REPEATS = 20,
+	EARLY_US = 200,
 	MIN_ROUNDS = 10,
-	SECONDS = 60,
+	SECONDS = 30,
 
 	/* Ethernet, IPv4 and UDP headers, then those of InfiniBand 9.2 and 9.5 */
+	ETHERTYPE = 12,
 	UDP_DEST = 36,
 	BTH = 42,
-	BTH_PSN = BTH + 8,
+	BTH_PSN = BTH + 9,
+	AETH = BTH + 12,
 	ROCE_PORT = 4791,
-	RC_WRITE_ONLY = 0x0a,
 	RC_ACKNOWLEDGE = 0x11,
+	AETH_NOT_ACK = 0x60,
 	PSNS = 1 << 24,
 };
 
@@ -56,18 +60,22 @@ struct frame {
 	char bytes[MTU + 256];
 	ssize_t len;
 	bool roce;
-	uint8_t opcode;
+	bool ack, nak;
 	uint32_t psn;
+	int64_t at_us;		/* when it was made: rxe writes that into it */
 };
 
 static struct {
 	pthread_mutex_t lock;
 	enum phase phase;
 	uint32_t first;		/* PSN of the first message */
-	bool all_sent;		/* A had sent both messages */
-	uint32_t last;		/* PSN of A's last packet */
+	int packets;		/* of both */
+	bool all_sent;		/* A had sent them */
+	int last;		/* position of A's last packet, or -1 */
+	int repeats;
 	struct frame ack;	/* that of the first message, once it is there */
-	bool early;		/* A was still repeating that when it got it */
+	int64_t handed_us;	/* when A got it */
+	bool early;		/* and was still repeating that message */
 } relay = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 static int to_a, to_b;
@@ -87,26 +95,59 @@ static int open_netdev(const char *name)
 	    setsockopt(fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, &(int){ 1 },
 		       sizeof(int)) ||
 	    setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof(size)) ||
+	    setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPNS, &(int){ 1 },
+		       sizeof(int)) ||
 	    bind(fd, (struct sockaddr *)&address, sizeof(address)))
 		give_up("network device %s", name);
 	return fd;
 }
 
+static unsigned int big_endian(const unsigned char *bytes, int n)
+{
+	unsigned int value = 0;
+
+	while (n--)
+		value = value << 8 | *bytes++;
+	return value;
+}
+
+static int64_t microseconds(const struct timespec *time)
+{
+	return time->tv_sec * 1000000LL + time->tv_nsec / 1000;
+}
+
 static bool receive(int fd, struct frame *frame)
 {
 	const unsigned char *bytes = (unsigned char *)frame->bytes;
+	union {
+		char bytes[CMSG_SPACE(sizeof(struct timespec))];
+		struct cmsghdr aligned;
+	} control;
+	struct iovec part = { frame->bytes, sizeof(frame->bytes) };
+	struct msghdr msg = {
+		.msg_iov = &part,
+		.msg_iovlen = 1,
+		.msg_control = &control,
+		.msg_controllen = sizeof(control),
+	};
+	struct timespec time = { 0 };
+	struct cmsghdr *cmsg;
 
-	frame->len = recv(fd, frame->bytes, sizeof(frame->bytes),
-			  MSG_DONTWAIT);
+	frame->len = recvmsg(fd, &msg, MSG_DONTWAIT);
 	if (frame->len < 0)
 		return false;
-	frame->roce = frame->len > BTH_PSN + 4 &&
-		      bytes[12] << 8 | bytes[13] == ETHERTYPE_IP &&
-		      bytes[UDP_DEST] << 8 | bytes[UDP_DEST + 1] == ROCE_PORT;
+	cmsg = CMSG_FIRSTHDR(&msg);
+	if (cmsg && cmsg->cmsg_level == SOL_SOCKET &&
+	    cmsg->cmsg_type == SO_TIMESTAMPNS)
+		memcpy(&time, CMSG_DATA(cmsg), sizeof(time));
+	frame->at_us = microseconds(&time);
+	frame->roce = frame->len > AETH &&
+		      big_endian(bytes + ETHERTYPE, 2) == ETHERTYPE_IP &&
+		      big_endian(bytes + UDP_DEST, 2) == ROCE_PORT;
 	if (frame->roce) {
-		frame->opcode = bytes[BTH];
-		frame->psn = bytes[BTH_PSN + 1] << 16 |
-			     bytes[BTH_PSN + 2] << 8 | bytes[BTH_PSN + 3];
+		frame->psn = big_endian(bytes + BTH_PSN, 3);
+		frame->ack = bytes[BTH] == RC_ACKNOWLEDGE;
+		frame->nak = frame->ack && bytes[AETH] & AETH_NOT_ACK;
 	}
 	return true;
 }
@@ -119,33 +160,49 @@ static void pass_on(int fd, const struct frame *frame)
 }
 
 /* How far it is from the first message's first packet */
-static uint32_t position(uint32_t psn)
+static int position(uint32_t psn)
 {
 	return (psn - relay.first) % PSNS;
 }
 
+static void hand_over_ack(void)
+{
+	struct timespec time;
+
+	pass_on(to_a, &relay.ack);
+	clock_gettime(CLOCK_MONOTONIC, &time);
+	relay.handed_us = microseconds(&time);
+	relay.phase = DROP;
+}
+
+/*
+ * A sends faster than the relay reads. That the acknowledgment came early
+ * enough is known only when the last packet that it is for shows when that was
+ * sent.
+ */
 static void request(const struct frame *frame)
 {
-	uint32_t at = position(frame->psn);
-	bool back = at < position(relay.last);
+	int at = position(frame->psn);
+	bool back = at <= relay.last;
 
+	relay.repeats += back;
 	if (relay.phase == KEEP && relay.all_sent && relay.ack.len &&
-	    at < FIRST / 4) {
-		pass_on(to_a, &relay.ack);
-		relay.phase = DROP;
-	} else if (relay.phase == DROP && back) {
-		relay.early = at < FIRST || frame->opcode == RC_WRITE_ONLY;
+	    at < FIRST - 1)
+		hand_over_ack();
+	else if ((relay.phase == DROP && back) || relay.repeats > MAX_REPEATS)
 		relay.phase = PASS;
-	}
-	relay.all_sent |= at == PACKETS - 1;
-	relay.last = frame->psn;
+	if (relay.phase == DROP && at == FIRST - 1)
+		relay.early = frame->at_us > relay.handed_us + EARLY_US;
+	relay.all_sent |= at == relay.packets - 1;
+	relay.last = at;
 }
 
 static bool passes(const struct frame *frame)
 {
-	if (frame->opcode != RC_ACKNOWLEDGE || relay.phase == PASS)
+	if (!frame->ack || relay.phase == PASS)
 		return true;
-	if (relay.phase == KEEP && position(frame->psn) == FIRST - 1)
+	if (relay.phase == KEEP && !frame->nak &&
+	    position(frame->psn) == FIRST - 1)
 		relay.ack = *frame;
 	return false;
 }
@@ -175,37 +232,45 @@ static void *pass_all_on(void *unused)
 	return NULL;
 }
 
-static void begin_round(uint32_t first)
+static void begin_round(uint32_t first, int packets)
 {
 	pthread_mutex_lock(&relay.lock);
 	relay.phase = KEEP;
 	relay.first = first;
-	relay.last = first;
+	relay.packets = packets;
 	relay.all_sent = false;
+	relay.last = -1;
+	relay.repeats = 0;
 	relay.ack.len = 0;
 	relay.early = false;
 	pthread_mutex_unlock(&relay.lock);
 }
 
-/* Both messages, and what became of them: the first failure or 0 */
-static int two_messages(struct pair *pair, struct ibv_mr *from,
-			struct ibv_mr *to)
+static bool was_early(void)
 {
-	struct ibv_sge part[2];
+	bool early;
+
+	pthread_mutex_lock(&relay.lock);
+	early = relay.early;
+	pthread_mutex_unlock(&relay.lock);
+	return early;
+}
+
+/* Both messages, and what became of them: the first failure or 0 */
+static int two_messages(struct pair *pair, enum ibv_wr_opcode opcode,
+			const struct ibv_sge from[2],
+			const struct ibv_sge to[2], uint32_t rkey)
+{
 	struct ibv_send_wr wr[2] = { 0 }, *bad;
 	int status = 0;
 
 	for (int i = 0; i < 2; i++) {
-		size_t at = i * FIRST * MTU;
-
-		part[i] = part_of(from, (char *)from->addr + at,
-				  (i ? SECOND : FIRST) * MTU);
 		wr[i].next = i ? NULL : &wr[1];
-		wr[i].sg_list = &part[i];
+		wr[i].sg_list = (struct ibv_sge *)&from[i];
 		wr[i].num_sge = 1;
-		wr[i].opcode = IBV_WR_RDMA_WRITE;
-		wr[i].wr.rdma.remote_addr = (uintptr_t)to->addr + at;
-		wr[i].wr.rdma.rkey = to->rkey;
+		wr[i].opcode = opcode;
+		wr[i].wr.rdma.remote_addr = to[i].addr;
+		wr[i].wr.rdma.rkey = rkey;
 	}
 	if (ibv_post_send(pair->qp[0], wr, &bad))
 		return -1;
@@ -215,6 +280,30 @@ static int two_messages(struct pair *pair, struct ibv_mr *from,
 		status = pair_wait(pair, 0, &wc) ? -1 : (int)wc.status;
 	}
 	return status;
+}
+
+static void post_receive(struct pair *pair, const struct ibv_sge *to)
+{
+	struct ibv_recv_wr wr = {
+		.sg_list = (struct ibv_sge *)to,
+		.num_sge = 1,
+	}, *bad;
+
+	if (ibv_post_recv(pair->qp[1], &wr, &bad))
+		give_up("ibv_post_recv");
+}
+
+/* Just these two have been received. */
+static bool received(struct pair *pair, const struct ibv_sge to[2])
+{
+	struct ibv_wc wc;
+	bool good = true;
+
+	for (int i = 0; i < 2; i++)
+		good &= !pair_wait(pair, 1, &wc) &&
+			wc.status == IBV_WC_SUCCESS &&
+			wc.byte_len == to[i].length;
+	return good && !ibv_poll_cq(pair->cq[1], 1, &wc);
 }
 
 static struct ibv_mr *memory_on(struct ibv_pd *pd)
@@ -230,12 +319,14 @@ static struct ibv_mr *memory_on(struct ibv_pd *pd)
 
 int main(int argc, char **argv)
 {
-	int rounds, early = 0, status = 0;
-	struct ibv_mr *from, *to;
+	int rounds, early[2] = { 0 }, status = 0;
+	struct ibv_sge from[2], to[2];
+	struct ibv_mr *from_mr, *to_mr;
+	bool same = true, once = true;
 	struct ibv_pd *pds[2];
 	struct pair *pair;
 	pthread_t thread;
-	bool same = true;
+	uint32_t psn = 0;
 	double limit;
 
 	if (argc != 5) {
@@ -248,26 +339,47 @@ int main(int argc, char **argv)
 		give_up("pthread_create");
 	pds[0] = alloc_pd_on(argv[1]);
 	pds[1] = alloc_pd_on(argv[3]);
-	from = memory_on(pds[0]);
-	to = memory_on(pds[1]);
+	from_mr = memory_on(pds[0]);
+	to_mr = memory_on(pds[1]);
 	pair = pair_connect(pds, TIMEOUT_67_MS);
+	from[0] = part_of(from_mr, from_mr->addr, FIRST * MTU);
+	to[0] = part_of(to_mr, to_mr->addr, FIRST * MTU);
+	/* There is always one more than should be needed. */
+	post_receive(pair, &to[0]);
 
 	limit = now() + SECONDS;
-	for (rounds = 0; !status && same && now() < limit &&
-	     (rounds < MIN_ROUNDS || !early); rounds++) {
-		begin_round(PACKETS * rounds);
-		fill(from->addr, from->length, rounds);
-		status = two_messages(pair, from, to);
-		same = filled(to->addr, to->length, rounds);
-		early += relay.early;
+	for (rounds = 0; !status && same && once && now() < limit &&
+	     (rounds < MIN_ROUNDS || !early[0] || !early[1]); rounds++) {
+		int sends = rounds % 2, second = sends ? 1 : MAX_SECOND;
+
+		from[1] = part_of(from_mr, (char *)from_mr->addr + FIRST * MTU,
+				  second * MTU);
+		to[1] = part_of(to_mr, (char *)to_mr->addr + FIRST * MTU,
+				second * MTU);
+		if (sends) {
+			post_receive(pair, &to[1]);
+			post_receive(pair, &to[0]);
+		}
+		fill(from_mr->addr, SIZE, rounds);
+		begin_round(psn, FIRST + second);
+		psn += FIRST + second;
+		status = two_messages(pair, sends ? IBV_WR_SEND :
+						    IBV_WR_RDMA_WRITE,
+				      from, to, to_mr->rkey);
+		once = status || !sends || received(pair, to);
+		same = status || filled(to_mr->addr, (FIRST + second) * MTU,
+					rounds);
+		early[sends] += was_early();
 	}
 	ok(!status, "both messages of %d rounds arrive: %s", rounds,
 	   status_name(status));
 	ok(same, "with what was sent");
-	ok(early, "the acknowledgment came while the message was repeated, %d times",
-	   early);
-	ok(pair_destroy(pair) && !ibv_dereg_mr(from) && !ibv_dereg_mr(to),
-	   "all of it can be destroyed");
+	ok(once, "and what is sent is received once");
+	if (!status && same && once)
+		ok(early[0] && early[1], "the acknowledgment came while the message was repeated, %d times for writes, %d for sends",
+		   early[0], early[1]);
+	ok(pair_destroy(pair) && !ibv_dereg_mr(from_mr) &&
+	   !ibv_dereg_mr(to_mr), "all of it can be destroyed");
 	stop = true;
 	pthread_join(thread, NULL);
 	close_rdma_device(pds[0]);

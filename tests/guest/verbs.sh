@@ -42,22 +42,29 @@ not_invalidatable()
 	rdma link del siw0
 }
 
-# Two RDMA devices whose packets go through the test. Packets for an address of
-# this machine leave by a network device if the sender insists; and they are
-# taken from one if accept_local says so.
+# Two RDMA devices whose packets go through the test: from one's far end to the
+# other's, though both addresses are of this machine.
 late_acknowledgments()
 {
-	local i
-	sysctl -q net.ipv4.conf.all.accept_local=1
+	local i mask=/sys/devices/virtual/workqueue/cpumask
 	for i in 1 2; do
 		ip link add near$i mtu 9000 type veth peer name far$i mtu 9000
+		sysctl -q net.ipv4.conf.near$i.accept_local=1 \
+			net.ipv6.conf.{near,far}$i.disable_ipv6=1
 		ip address add 198.51.100.$i/24 dev near$i
 		ip link set near$i up
 		ip link set far$i arp off up
 		rdma link add rxe$i type rxe netdev near$i
 	done
-	tap_run "late acknowledgments" timeout 120 \
+	for i in 1 2; do
+		ip neighbour add 198.51.100.$((3 - i)) dev near$i nud permanent \
+			lladdr "$(</sys/class/net/near$((3 - i))/address)"
+	done
+	# rxe does not let anybody else run while it sends
+	echo 2 >$mask
+	tap_run "late acknowledgments" timeout 300 taskset 1 \
 		verbs_retransmit rxe1 far1 rxe2 far2
+	echo 3 >$mask
 	for i in 1 2; do
 		rdma link del rxe$i
 		ip link del near$i
