@@ -30,11 +30,11 @@ enum {
 	FIRST = 112,
 	MAX_SECOND = 16,
 	SIZE = (FIRST + MAX_SECOND) * MTU,
-	TIMEOUT_67_MS = 14,
+	TIMEOUT_268_MS = 16,
 	MAX_REPEATS = 20,
 	EARLY_US = 200,
 	MIN_ROUNDS = 10,
-	SECONDS = 30,
+	SECONDS = 60,
 
 	/* Ethernet, IPv4 and UDP headers, then those of InfiniBand 9.2 and 9.5 */
 	ETHERTYPE = 12,
@@ -341,7 +341,7 @@ int main(int argc, char **argv)
 	pds[1] = alloc_pd_on(argv[3]);
 	from_mr = memory_on(pds[0]);
 	to_mr = memory_on(pds[1]);
-	pair = pair_connect(pds, TIMEOUT_67_MS);
+	pair = pair_connect(pds, TIMEOUT_268_MS);
 	from[0] = part_of(from_mr, from_mr->addr, FIRST * MTU);
 	to[0] = part_of(to_mr, to_mr->addr, FIRST * MTU);
 	/* There is always one more than should be needed. */
