@@ -9,10 +9,7 @@
 #include "tap.h"
 #include "util.h"
 
-enum {
-	SECONDS_TO_WAIT = 60,
-	TIMEOUT_1_S = 18,
-};
+enum { SECONDS_TO_WAIT = 60 };
 
 /* The address that its interface has in RoCE v2 on IPv4. */
 static int ipv4_gid(struct ibv_context *context, union ibv_gid *gid)
@@ -91,7 +88,7 @@ static void to_init(struct ibv_qp *qp)
 }
 
 static void to_rts(struct ibv_qp *qp, uint32_t peer_qpn,
-		   const struct ibv_ah_attr *path, uint8_t timeout)
+		   const struct ibv_ah_attr *path)
 {
 	struct ibv_qp_attr attr = {
 		.qp_state = IBV_QPS_RTR,
@@ -100,7 +97,7 @@ static void to_rts(struct ibv_qp *qp, uint32_t peer_qpn,
 		.max_dest_rd_atomic = PAIR_DEPTH,
 		.max_rd_atomic = PAIR_DEPTH,
 		.min_rnr_timer = 12,	/* 0.64 ms */
-		.timeout = timeout,
+		.timeout = 18,		/* 1 s */
 		.retry_cnt = 7,
 		.rnr_retry = 7,		/* for ever */
 		.ah_attr = *path,
@@ -161,8 +158,7 @@ struct pair *pair_create(struct ibv_pd *pd, enum ibv_qp_type type,
 	for (int end = 0; end < 2; end++)
 		create_end(pair, end, pd, type);
 	for (int end = 0; end < 2; end++)
-		to_rts(pair->qp[end], pair->qp[!end]->qp_num, &path,
-		       TIMEOUT_1_S);
+		to_rts(pair->qp[end], pair->qp[!end]->qp_num, &path);
 	if (type == IBV_QPT_UD) {
 		pair->ah = ibv_create_ah(pd, &path);
 		if (!pair->ah)
@@ -171,7 +167,7 @@ struct pair *pair_create(struct ibv_pd *pd, enum ibv_qp_type type,
 	return pair;
 }
 
-struct pair *pair_connect(struct ibv_pd *const pds[2], uint8_t timeout)
+struct pair *pair_connect(struct ibv_pd *const pds[2])
 {
 	struct ibv_ah_attr paths[2] = {
 		{ .is_global = 1, .port_num = 1, .grh.hop_limit = 1 },
@@ -187,8 +183,7 @@ struct pair *pair_connect(struct ibv_pd *const pds[2], uint8_t timeout)
 		create_end(pair, end, pds[end], IBV_QPT_RC);
 	}
 	for (int end = 0; end < 2; end++)
-		to_rts(pair->qp[end], pair->qp[!end]->qp_num, &paths[end],
-		       timeout);
+		to_rts(pair->qp[end], pair->qp[!end]->qp_num, &paths[end]);
 	return pair;
 }
 

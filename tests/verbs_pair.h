@@ -57,10 +57,10 @@ struct pair *pair_create(struct ibv_pd *pd, enum ibv_qp_type type,
 			 bool with_srq);
 
 /*
- * RC, each end on the device of its protection domain. A request is repeated
- * after 4.096 us << @timeout. Ends the program if it cannot be made.
+ * RC, each end on the device of its protection domain. Ends the program if it
+ * cannot be made.
  */
-struct pair *pair_connect(struct ibv_pd *const pds[2], uint8_t timeout);
+struct pair *pair_connect(struct ibv_pd *const pds[2]);
 
 /* True if all of it could be destroyed. */
 bool pair_destroy(struct pair *pair);
