@@ -10,9 +10,12 @@
 #include "compat.h"
 #include "internal.h"
 
-/* Orders attach against the removal of the module. */
-static DEFINE_MUTEX(attach_lock);
-static bool attach_closed;
+/*
+ * Whoever attaches or detaches has it for reading: a write to a class attribute does
+ * not keep the module, and is not to find it half gone.
+ */
+static DECLARE_RWSEM(attach_sem);
+static bool attach_closed; /* changed with attach_sem for writing */
 
 static struct pci_dev *pci_dev_from_text(const char *buf)
 {
@@ -63,28 +66,6 @@ out:
 	return ret;
 }
 
-static ssize_t attach_store(const struct class *class,
-			    const struct class_attribute *attr,
-			    const char *buf, size_t count)
-{
-	struct pci_dev *pdev = pci_dev_from_text(buf);
-	int ret = -ENODEV;
-
-	if (IS_ERR(pdev))
-		return PTR_ERR(pdev);
-
-	mutex_lock(&attach_lock);
-	if (!attach_closed) {
-		device_lock(&pdev->dev);
-		ret = attach(pdev);
-		device_unlock(&pdev->dev);
-	}
-	mutex_unlock(&attach_lock);
-	pci_dev_put(pdev);
-	return ret ?: count;
-}
-static CLASS_ATTR_WO(attach);
-
 /* With the device lock. */
 static int detach(struct pci_dev *pdev)
 {
@@ -103,21 +84,40 @@ static int detach(struct pci_dev *pdev)
 	return ret;
 }
 
-static ssize_t detach_store(const struct class *class,
-			    const struct class_attribute *attr,
-			    const char *buf, size_t count)
+/* Does it to the function that is named, with its lock. */
+static ssize_t store(const char *buf, size_t count,
+		     int (*action)(struct pci_dev *pdev))
 {
 	struct pci_dev *pdev = pci_dev_from_text(buf);
-	int ret;
+	int ret = -ENODEV;
 
 	if (IS_ERR(pdev))
 		return PTR_ERR(pdev);
 
-	device_lock(&pdev->dev);
-	ret = detach(pdev);
-	device_unlock(&pdev->dev);
+	down_read(&attach_sem);
+	if (!attach_closed) {
+		device_lock(&pdev->dev);
+		ret = action(pdev);
+		device_unlock(&pdev->dev);
+	}
+	up_read(&attach_sem);
 	pci_dev_put(pdev);
 	return ret ?: count;
+}
+
+static ssize_t attach_store(const struct class *class,
+			    const struct class_attribute *attr,
+			    const char *buf, size_t count)
+{
+	return store(buf, count, attach);
+}
+static CLASS_ATTR_WO(attach);
+
+static ssize_t detach_store(const struct class *class,
+			    const struct class_attribute *attr,
+			    const char *buf, size_t count)
+{
+	return store(buf, count, detach);
 }
 static CLASS_ATTR_WO(detach);
 
@@ -143,9 +143,9 @@ void iopmem_detach_all(void)
 {
 	struct pci_dev *pdev;
 
-	mutex_lock(&attach_lock);
+	down_write(&attach_sem);
 	attach_closed = true;
-	mutex_unlock(&attach_lock);
+	up_write(&attach_sem);
 
 	while ((pdev = iopmem_provider_next_attached())) {
 		device_lock(&pdev->dev);

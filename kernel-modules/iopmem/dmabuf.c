@@ -58,7 +58,8 @@ MODULE_PARM_DESC(pin_unrevocable,
  * @idle: woken when @users has become 0
  * @kernel_mappings: of @users: 0 or 1
  * @fences: of importers, when the memory was revoked; NULL if there were none, or
- *	an ERR_PTR if they could not be collected. The revocation's
+ *	an ERR_PTR if they could not be collected yet. The revocation's, or the
+ *	release's if that comes before the wait
  * @waits_for_fences: a revocation does
  * @name: shown as exp_name; how a program finds the memory's PCI function
  */
@@ -180,24 +181,35 @@ static void log_importers(struct region_dmabuf *buf)
 	spin_unlock(&provider->importers_lock);
 }
 
+/* Those that are there now: users can add their own for ever. */
+static void collect_fences(struct region_dmabuf *buf)
+{
+	int ret = dma_resv_get_singleton(buf->dmabuf->resv,
+					 DMA_RESV_USAGE_BOOKKEEP,
+					 &buf->fences);
+
+	if (ret)
+		buf->fences = ERR_PTR(ret);
+}
+
+static void put_fences(struct region_dmabuf *buf)
+{
+	if (!IS_ERR(buf->fences))
+		dma_fence_put(buf->fences);
+	buf->fences = NULL;
+}
+
 static void revoke_dmabuf(struct iopmem_holder *holder)
 {
 	struct region_dmabuf *buf =
 		container_of(holder, struct region_dmabuf, holder);
 	struct dma_resv *resv = buf->dmabuf->resv;
-	int ret;
 
 	dma_resv_lock(resv, NULL);
 	buf->revoked = true;
 	dma_buf_invalidate_mappings(buf->dmabuf);
-	/*
-	 * What an importer could not stop at once it has put a fence on by now.
-	 * Users can add their own for ever.
-	 */
-	ret = dma_resv_get_singleton(resv, DMA_RESV_USAGE_BOOKKEEP,
-				     &buf->fences);
-	if (ret)
-		buf->fences = ERR_PTR(ret);
+	/* What an importer could not stop at once has a fence by now. */
+	collect_fences(buf);
 	dma_resv_unlock(resv);
 }
 
@@ -214,14 +226,19 @@ static bool has_importers(struct region_dmabuf *buf)
 /* False if that takes longer than we are patient. */
 static bool fences_are_signaled(struct region_dmabuf *buf)
 {
-	if (!buf->fences)
-		return true;
-	/* Then for later ones, too. */
+	struct dma_resv *resv = buf->dmabuf->resv;
+
+	if (IS_ERR(buf->fences)) {
+		dma_resv_lock(resv, NULL);
+		collect_fences(buf);
+		dma_resv_unlock(resv);
+	}
+	/* For later ones, too, until there is memory. */
 	if (IS_ERR(buf->fences))
-		return dma_resv_wait_timeout(buf->dmabuf->resv,
-					     DMA_RESV_USAGE_BOOKKEEP, false,
-					     PATIENCE);
-	return dma_fence_wait_timeout(buf->fences, false, PATIENCE);
+		return dma_resv_wait_timeout(resv, DMA_RESV_USAGE_BOOKKEEP,
+					     false, PATIENCE);
+	return !buf->fences ||
+	       dma_fence_wait_timeout(buf->fences, false, PATIENCE);
 }
 
 static void wait_for_importers(struct iopmem_holder *holder)
@@ -235,8 +252,7 @@ static void wait_for_importers(struct iopmem_holder *holder)
 	while (has_importers(buf) && !fences_are_signaled(buf))
 		log_importers(buf);
 	WRITE_ONCE(buf->waits_for_fences, false);
-	if (!IS_ERR(buf->fences))
-		dma_fence_put(buf->fences);
+	put_fences(buf);
 	while (!wait_event_timeout(buf->idle, !READ_ONCE(buf->users),
 				   PATIENCE))
 		log_importers(buf);
@@ -501,6 +517,8 @@ static void region_dmabuf_release(struct dma_buf *dmabuf)
 
 	/* Waits for a revocation that has found us. */
 	iopmem_provider_unhold(buf->region->provider, &buf->holder);
+	/* It has told us, and need not wait for us any more. */
+	put_fences(buf);
 	iopmem_region_put(buf->region);
 	kfree(buf);
 }

@@ -89,6 +89,7 @@ struct iopmem_entries {
  * @size: bytes of memory behind @dev
  * @cache: how the kernel maps it, and so must users
  * @attached: the memory is another driver's
+ * @recovering: from a PCI error, which may fail; under the PCI function's device lock
  */
 struct iopmem_provider {
 	struct kref ref;
@@ -120,6 +121,7 @@ struct iopmem_provider {
 	u64 size;
 	enum iopmem_cache_mode cache;
 	bool attached;
+	bool recovering;
 };
 
 /**

@@ -176,30 +176,57 @@ static void iopmem_remove(struct pci_dev *pdev)
 	iopmem_provider_put(provider);
 }
 
+/* Else its registers, and its memory, read as all ones. */
+static bool answers(struct pci_dev *pdev)
+{
+	u16 command;
+
+	pci_read_config_word(pdev, PCI_COMMAND, &command);
+	if (!PCI_POSSIBLE_ERROR(command))
+		return true;
+	pci_err(pdev, "the function does not answer: its memory stays revoked\n");
+	return false;
+}
+
+static void offer_again(struct pci_dev *pdev)
+{
+	struct iopmem_provider *provider = pci_get_drvdata(pdev);
+
+	if (!answers(pdev))
+		return;
+	/* Older kernels restore no more than once what has been saved. */
+	pci_save_state(pdev);
+	if (!provider->recovering)
+		iopmem_provider_offer(provider);
+}
+
 static void iopmem_reset_prepare(struct pci_dev *pdev)
 {
 	iopmem_provider_revoke(pci_get_drvdata(pdev));
 }
 
+/* Called whether the reset has succeeded or not. */
 static void iopmem_reset_done(struct pci_dev *pdev)
 {
-	/* Older kernels restore no more than once what has been saved. */
-	pci_save_state(pdev);
-	iopmem_provider_offer(pci_get_drvdata(pdev));
+	offer_again(pdev);
 }
 
 static pci_ers_result_t iopmem_error_detected(struct pci_dev *pdev,
 					      pci_channel_state_t state)
 {
-	iopmem_provider_revoke(pci_get_drvdata(pdev));
+	struct iopmem_provider *provider = pci_get_drvdata(pdev);
+
+	/* Any other reset meanwhile is not the end of it. */
+	provider->recovering = true;
+	iopmem_provider_revoke(provider);
 	return state == pci_channel_io_perm_failure ?
 	       PCI_ERS_RESULT_DISCONNECT : PCI_ERS_RESULT_NEED_RESET;
 }
 
 static pci_ers_result_t iopmem_slot_reset(struct pci_dev *pdev)
 {
-	/* Another reset may have ended since the error, and offered it. */
-	iopmem_provider_revoke(pci_get_drvdata(pdev));
+	if (!answers(pdev))
+		return PCI_ERS_RESULT_DISCONNECT;
 	pci_restore_state(pdev);
 	pci_save_state(pdev);
 	return PCI_ERS_RESULT_RECOVERED;
@@ -207,7 +234,10 @@ static pci_ers_result_t iopmem_slot_reset(struct pci_dev *pdev)
 
 static void iopmem_error_resume(struct pci_dev *pdev)
 {
-	iopmem_provider_offer(pci_get_drvdata(pdev));
+	struct iopmem_provider *provider = pci_get_drvdata(pdev);
+
+	provider->recovering = false;
+	iopmem_provider_offer(provider);
 }
 
 static const struct pci_error_handlers iopmem_err_handlers = {
@@ -227,8 +257,7 @@ static int iopmem_suspend(struct device *dev)
 
 static int iopmem_resume(struct device *dev)
 {
-	pci_save_state(to_pci_dev(dev));
-	iopmem_provider_offer(dev_get_drvdata(dev));
+	offer_again(to_pci_dev(dev));
 	return 0;
 }
 
