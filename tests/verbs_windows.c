@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
+/*
+ * verbs_windows DEV SECONDS: memory windows on memory of DEV against the end of what
+ * they lead to, for so long each:
+ *	- one is bound while the MR is deregistered. One of them comes too
+ *	  late: either the bind fails, or there is a window and the MR stays
+ *	- one is invalidated, and its MR deregistered, while a peer writes through it
+ * Whichever comes first, no MR is gone with a window left that leads to it.
+ */
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "tap.h"
+#include "util.h"
+#include "verbs_pair.h"
+
+enum {
+	PAGE = 4096,
+	SIZE = 16 * PAGE,
+	MR_ACCESS = IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE |
+		    IBV_ACCESS_MW_BIND,
+	SECONDS_FOR_DEREG = 10,	/* rxe gives up waiting after 50 */
+};
+
+static struct ibv_pd *pd;
+static struct pair *pair;
+static char *p;
+static double seconds;
+
+static struct ibv_mr *reg(void)
+{
+	struct ibv_mr *mr = ibv_reg_mr(pd, p, SIZE, MR_ACCESS);
+
+	if (!mr)
+		give_up("ibv_reg_mr");
+	return mr;
+}
+
+static struct ibv_mw *window(void)
+{
+	struct ibv_mw *mw = ibv_alloc_mw(pd, IBV_MW_TYPE_2);
+
+	if (!mw)
+		give_up("ibv_alloc_mw");
+	return mw;
+}
+
+/* For up to 100 us or so, by chance */
+static void delay(uint32_t *seed)
+{
+	*seed = *seed * 1664525 + 1013904223;
+	for (volatile unsigned int n = (*seed >> 16) % 20000; n; n--)
+		;
+}
+
+/* What became of what was posted at an end. */
+static int waited_for(int end)
+{
+	struct ibv_wc wc;
+
+	return pair_wait(pair, end, &wc) ? -1 : (int)wc.status;
+}
+
+static void post(int end, struct ibv_send_wr *wr)
+{
+	struct ibv_send_wr *bad;
+
+	wr->send_flags = IBV_SEND_SIGNALED;
+	if (ibv_post_send(pair->qp[end], wr, &bad))
+		give_up("ibv_post_send");
+}
+
+static void new_pair(void)
+{
+	if (pair)
+		pair_destroy(pair);
+	pair = pair_create(pd, IBV_QPT_RC, false);
+}
+
+/* Longest so far */
+static double slowest;
+
+static int dereg(struct ibv_mr *mr)
+{
+	double start = now(), took;
+	int error = ibv_dereg_mr(mr);
+
+	took = now() - start;
+	if (took > slowest)
+		slowest = took;
+	return error;
+}
+
+/* ---- bind against deregistration */
+
+static void bind_meets_dereg(uint32_t *seed)
+{
+	unsigned int bound = 0, refused = 0, odd = 0;
+	double end = now() + seconds;
+
+	slowest = 0;
+	while (now() < end && !odd) {
+		struct ibv_mw *mw = window();
+		struct ibv_mr *mr = reg();
+		struct ibv_send_wr wr = {
+			.opcode = IBV_WR_BIND_MW,
+			.bind_mw = {
+				.mw = mw,
+				.rkey = ibv_inc_rkey(mw->rkey),
+				.bind_info = {
+					.mr = mr,
+					.addr = (uintptr_t)p,
+					.length = SIZE,
+					.mw_access_flags = IBV_ACCESS_REMOTE_WRITE,
+				},
+			},
+		};
+		int status, error;
+
+		post(0, &wr);
+		delay(seed);
+		error = dereg(mr);
+		status = waited_for(0);
+		if (status == IBV_WC_SUCCESS && error) {
+			bound++;
+			odd += pair_invalidate(pair, 0, wr.bind_mw.rkey) != 0;
+			odd += dereg(mr) != 0;
+		} else if (status == IBV_WC_MW_BIND_ERR && !error) {
+			refused++;
+			new_pair();
+		} else {
+			printf("# bind: %s, ibv_dereg_mr: %d\n",
+			       status_name(status), error);
+			odd++;
+		}
+		odd += ibv_dealloc_mw(mw) != 0;
+	}
+	ok(!odd, "bind and deregistration: one of them fails");
+	ok(slowest < SECONDS_FOR_DEREG, "no deregistration waits for a window");
+	ok(bound && refused, "each of them came first");
+	printf("# %u times bound, %u times refused; the slowest deregistration took %.2f s\n",
+	       bound, refused, slowest);
+}
+
+/* ---- the end of a window against a peer's writes */
+
+static void end_meets_writes(uint32_t *seed)
+{
+	unsigned int written = 0, refused = 0, odd = 0;
+	double end = now() + seconds;
+	char *data = aligned_alloc(PAGE, SIZE);
+	struct ibv_mr *data_mr;
+
+	if (!data)
+		give_up("memory");
+	memset(data, 0x5a, SIZE);
+	data_mr = ibv_reg_mr(pd, data, SIZE, 0);
+	if (!data_mr)
+		give_up("ibv_reg_mr");
+	slowest = 0;
+	while (now() < end && !odd) {
+		struct ibv_mw *mw = window();
+		struct ibv_mr *mr = reg();
+		struct ibv_sge part = part_of(data_mr, data, SIZE);
+		struct ibv_send_wr write = {
+			.opcode = IBV_WR_RDMA_WRITE,
+			.sg_list = &part,
+			.num_sge = 1,
+			.wr.rdma.remote_addr = (uintptr_t)p,
+		};
+		struct ibv_send_wr invalidate = {
+			.opcode = IBV_WR_LOCAL_INV,
+		};
+		int status;
+
+		if (pair_bind_mw(pair, 0, mw, mr, p, SIZE,
+				 IBV_ACCESS_REMOTE_WRITE))
+			give_up("bind");
+		write.wr.rdma.rkey = mw->rkey;
+		invalidate.invalidate_rkey = mw->rkey;
+		post(1, &write);
+		delay(seed);
+		post(0, &invalidate);
+		odd += waited_for(0) != IBV_WC_SUCCESS;
+		odd += dereg(mr) != 0;
+		/* From here on nobody writes to it but us. */
+		fill(p, SIZE, 1);
+		status = waited_for(1);
+		odd += !filled(p, SIZE, 1);
+		if (status == IBV_WC_SUCCESS) {
+			written++;
+		} else if (status == IBV_WC_REM_ACCESS_ERR) {
+			refused++;
+			new_pair();
+		} else {
+			printf("# write: %s\n", status_name(status));
+			odd++;
+		}
+		odd += ibv_dealloc_mw(mw) != 0;
+	}
+	ibv_dereg_mr(data_mr);
+	free(data);
+	ok(!odd, "a window's end: no write comes after it");
+	ok(slowest < SECONDS_FOR_DEREG, "no deregistration waits for a write");
+	ok(written && refused, "each of them came first");
+	printf("# %u times written, %u times refused; the slowest deregistration took %.2f s\n",
+	       written, refused, slowest);
+}
+
+int main(int argc, char **argv)
+{
+	uint32_t seed;
+
+	if (argc != 3) {
+		fprintf(stderr, "usage: verbs_windows DEV SECONDS\n");
+		return EXIT_FAILURE;
+	}
+	seconds = atof(argv[2]);
+	seed = seed_of_run();
+	p = map_or_give_up(open_device(argv[1], O_RDWR), SIZE);
+	pd = alloc_pd_on("rxe0");
+	new_pair();
+	bind_meets_dereg(&seed);
+	end_meets_writes(&seed);
+	pair_destroy(pair);
+	return done_testing();
+}
