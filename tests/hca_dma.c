@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #include "clients.h"
-#include "kernel/edu_registers.h"
+#include "edu_dma.h"
 #include "tap.h"
 #include "util.h"
 
@@ -125,53 +125,22 @@ static void page_sizes(char *p, uint64_t address)
 
 /* ---- after the end */
 
-static void raw_dma(volatile uint64_t *registers, uint64_t address)
-{
-	registers[EDU_DMA_SOURCE / 8] = address;
-	registers[EDU_DMA_DESTINATION / 8] = EDU_BUFFER;
-	registers[EDU_DMA_COUNT / 8] = 8;
-	registers[EDU_DMA_COMMAND / 8] = EDU_DMA_START;
-	while (registers[EDU_DMA_COMMAND / 8] & EDU_DMA_START)
-		usleep(1000);
-}
-
-static bool faults(volatile uint64_t *registers, uint64_t address)
-{
-	int status;
-
-	if (system("echo 'hca_dma: mark' >/dev/kmsg"))
-		give_up("/dev/kmsg");
-	raw_dma(registers, address);
-	/* the handler may be late */
-	usleep(200000);
-	status = system("dmesg | tac | sed '/hca_dma: mark/q' | grep -q 'DMAR: .*fault'");
-	return !status;
-}
-
 static void translations(enum door door, int buf_fd, char *p,
 			 const char *resource)
 {
 	const char *name = door_names[door];
+	volatile uint64_t *registers = edu_registers(resource);
 	struct edu_hca_part part;
-	volatile uint64_t *registers;
 	struct hca_mr mr;
-	bool gone = false;
-	int i;
 
-	registers = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED,
-			 open_device(resource, O_RDWR), 0);
-	if (registers == MAP_FAILED)
-		give_up("%s", resource);
 	if (!reg(door, buf_fd, p, 0, SIZE, &mr) ||
 	    hca_query(&hca, &mr, 0, &part))
 		give_up("MR by %s", name);
-	ok(!faults(registers, part.address), "%s: a translation is in place",
-	   name);
+	ok(!edu_faults(registers, part.address),
+	   "%s: a translation is in place", name);
 	hca_dereg(&hca, &mr);
-	/* Translations may be flushed with some delay, and faults told so. */
-	for (i = 0; i < 100 && !gone; i++)
-		gone = faults(registers, part.address);
-	ok(gone, "%s: it goes with the MR", name);
+	ok(edu_faults_soon(registers, part.address),
+	   "%s: it goes with the MR", name);
 }
 
 /* ---- shapes */

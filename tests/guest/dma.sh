@@ -20,6 +20,7 @@ limit=5
 bar0=$(iopmem-bind bar0)
 bar1=$(iopmem-bind bar1)
 cmb=$(iopmem-bind nvme0)
+resource=$(pci_path edu)/resource0
 modprobe iopmem_peer
 modprobe edu_hca
 
@@ -40,8 +41,6 @@ none)
 	unreachable "CMB" "$cmb"
 	;;
 iova)
-	# its registers are nobody's else then
-	resource=$(pci_path edu)/resource0
 	tap_run "BAR" hca_dma edu_hca0 iova "$bar0" "$bar1" "$resource"
 	tap_run "CMB" hca_dma edu_hca0 iova "$cmb" "$bar1" "$resource"
 	;;
@@ -52,7 +51,8 @@ iova)
 esac
 if [[ $kind != none ]]; then
 	unbind "$(pci_path bar0)"
-	tap_run "revocation" hca_revoke edu_hca0 bar0 $rounds $limit
+	tap_run "revocation" hca_revoke edu_hca0 "$kind" bar0 $rounds \
+		$limit "$resource"
 fi
 
 tap_ok "nothing holds edu_hca" rmmod edu_hca
