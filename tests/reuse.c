@@ -293,18 +293,24 @@ static bool direct_read(void)
 }
 
 static int importer;
+static double write_done;
+static int writes_in_flight;	/* when the memory was let go of */
 
-static void *write_by_edu(void *unused)
+/* Takes 100 ms. */
+static void *write_by_edu(void *p)
 {
-	(void)unused;
-	return (void *)(long)!import_dma(importer, 0, IMPORTER_MAX_DMA,
-					 IMPORTER_FROM_DEVICE);
+	bool good = !import_dma(importer, 0, IMPORTER_MAX_DMA,
+				IMPORTER_FROM_DEVICE);
+
+	write_done = now();
+	return good ? p : NULL;
 }
 
 static bool edu_write(void)
 {
 	int buf_fd = alloc_region(fd, WINDOW, 0, O_RDWR | O_CLOEXEC);
 	pthread_t thread;
+	double let_go;
 	void *result;
 	char *p;
 	bool good;
@@ -318,15 +324,18 @@ static bool edu_write(void)
 	good = !import_map(importer, IMPORTER_BIDIRECTIONAL) &&
 	       !import_dma(importer, 0, IMPORTER_MAX_DMA,
 			   IMPORTER_TO_DEVICE);
-	if (pthread_create(&thread, NULL, write_by_edu, NULL))
+	if (pthread_create(&thread, NULL, write_by_edu, p))
 		give_up("pthread_create");
-	order(30);
-	usleep(any(50000));
+	/* Too early a turn has not ended when the write does. */
+	order(250);
+	usleep(10000 + any(50000));
+	let_go = now();
 	close(buf_fd);
 	munmap(p, WINDOW);
 	/* Goes when the write has ended. */
 	close(importer);
 	pthread_join(thread, &result);
+	writes_in_flight += result && write_done > let_go;
 	return good;
 }
 
@@ -412,6 +421,8 @@ int main(int argc, char **argv)
 		   ways[way].name, done[way]);
 	ok(reads_in_flight, "the disk was reading into the memory when it was let go of, %d times",
 	   reads_in_flight);
+	ok(writes_in_flight, "the importer's device was writing to it, %d times",
+	   writes_in_flight);
 	ok(hits && misses, "peers wrote while they could, and went on trying");
 	printf("# %lu writes, %lu in vain\n", (unsigned long)hits,
 	       (unsigned long)misses);
