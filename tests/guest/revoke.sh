@@ -127,8 +127,8 @@ modules_in_use
 blocked
 
 slots_change
-# pciehp waits 5 s after the button before it does anything, and the host polls.
-revoked "unplugging" $((limit + 10)) "$bar0" unplug_bar0 replug_bar0
+# pciehp waits 5 s after the button before it does anything.
+revoked "unplugging" $((limit + 6)) "$bar0" unplug_bar0 replug_bar0
 if [[ -e $bar0/reset ]]; then
 	revoked "reset" $limit "$bar0" reset_bar0 same_bar0
 else
