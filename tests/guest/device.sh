@@ -129,13 +129,13 @@ plug_in()
 	return 1
 }
 
-# port_error KIND PATH: the port above PATH has an error, and the kernel recovers
-# from it. KIND is fatal, a data link protocol error, whereupon the link is reset,
+# port_error KIND PATH [failed]: the port above PATH has an error, and the kernel
+# recovers from it, or does not. KIND is fatal, a data link protocol error, whereupon the link is reset,
 # or nonfatal, a poisoned TLP (bits of the Uncorrectable Error Status register,
 # PCIe 5.0, 7.8.4.2). 6.12 asks the drivers below for a slot reset in both cases.
 port_error()
 {
-	local port bus device function status tries
+	local port bus device function status tries outcome=${3:-successful}
 	port=$(realpath "$2/..")
 	IFS=:. read -r _ bus device function <<<"${port##*/}"
 	case $1 in
@@ -149,11 +149,11 @@ port_error()
 		"$(printf '\\0%.0s' {1..20})" | dd of=/dev/aer_inject \
 		iflag=fullblock bs=28 status=none
 	for ((tries = 0; tries < 100; tries++)); do
-		! logged "${port##*/}: AER: device recovery successful" >/dev/null ||
+		! logged "${port##*/}: AER: device recovery $outcome" >/dev/null ||
 			return 0
 		sleep 0.05
 	done
-	echo "no recovery of ${port##*/}"
+	echo "recovery of ${port##*/}: not $outcome"
 	return 1
 }
 

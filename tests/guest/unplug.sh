@@ -105,6 +105,49 @@ error_and_recovery()
 	done
 }
 
+# secondary_bus PORT [NUMBER]: the bus below it, or another one from now on (PCIe 5.0,
+# 7.5.1.3.4): then what is there does not answer
+secondary_bus()
+{
+	if (($# == 1)); then
+		od -An -tu1 -j25 -N1 "$1/config"
+	else
+		printf '%b' "\\x$(printf %x "$2")" |
+			dd of="$1/config" bs=1 seek=25 conv=notrunc status=none
+	fi
+}
+
+is_refused()
+{
+	grep "No such device" <<<"$(hold "$1" 4K /tmp/held true 2>&1)"
+}
+
+failed_recovery()
+{
+	local port bus
+	port=$(realpath "$bar0/..")
+	bus=$(secondary_bus "$port")
+	secondary_bus "$port" 254
+	tap_ok "failed recovery: the kernel gives up" \
+		port_error nonfatal "$bar0" failed
+	secondary_bus "$port" "$bus"
+	tap_ok "failed recovery: the log says why" logged \
+		"iopmem ${bar0##*/}: the function does not answer: its memory stays revoked"
+	tap_ok "failed recovery: the memory is refused" \
+		is_refused "$(node_of "$bar0")"
+	if [[ -e $bar0/reset ]]; then
+		echo 1 >"$bar0/reset"
+		tap_ok "failed recovery: a reset is not the end of it" \
+			is_refused "$(node_of "$bar0")"
+	else
+		tap_skip "the device offers none" "failed recovery: reset"
+	fi
+	unbind "$bar0"
+	bind_driver "$bar0"
+	tap_ok "failed recovery: bound again, it is there" \
+		hold "$(node_of "$bar0")" 4K /tmp/held true
+}
+
 module_removal()
 {
 	local node
@@ -141,6 +184,7 @@ tap_run "removal of the function" revoke "$(node_of "$bar0")" 1M $limit \
 	"echo 1 >$bar0/remove" "echo 1 >$pci/rescan && iopmem-bind bar0"
 reset_function
 error_and_recovery
+failed_recovery
 # bar0 has just been found again, so it is what suspend needs.
 tap_run "suspend" revoke -r "$(node_of "$bar0")" 1M $limit suspend \
 	"echo $(node_of "$bar0")"
