@@ -431,11 +431,16 @@ bool soon(atomic_bool *what, double seconds)
 	return *what;
 }
 
+bool long_run(void)
+{
+	return getenv("LAB_LONG");
+}
+
 unsigned int rounds(unsigned int quick, unsigned int debug, unsigned int loops)
 {
 	const char *kernel = getenv("LAB_KERNEL");
 
-	if (getenv("LAB_LONG"))
-		return loops;
-	return kernel && !strcmp(kernel, "debug") ? debug : quick;
+	if (kernel && !strcmp(kernel, "debug"))
+		return long_run() ? 5 * debug : debug;
+	return long_run() ? loops : quick;
 }

@@ -132,7 +132,14 @@ uint32_t random_next(uint32_t *seed);
 /* Until another thread says so, or for so long; whether it did. */
 bool soon(atomic_bool *what, double seconds);
 
-/* @loops of CI, of a kernel that has every checker, and of a long run. */
+/* ./lab test --long */
+bool long_run(void);
+
+/*
+ * @quick of CI, @debug of CI on the kernel that has every checker, @loops of a long
+ * run. A long run on that kernel does five times @debug: it takes 20 to 70 times as
+ * long for each.
+ */
 unsigned int rounds(unsigned int quick, unsigned int debug, unsigned int loops);
 
 #endif /* TESTS_CLIENTS_H */

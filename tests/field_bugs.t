@@ -9,4 +9,7 @@ cd "$(dirname "$0")/.."
 . tests/on_kernels.sh
 
 on_kernels patched tests/guest/field_bugs.sh
+# those that lockdep and KASAN see
+[[ ${LAB_LONG:-} ]] || tap_run "debug" ./lab run --kernel debug --timeout 3600 -- \
+	tests/guest/field_bugs.sh lock_inversion d_state teardown
 tap_done

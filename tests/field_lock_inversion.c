@@ -95,7 +95,7 @@ static bool enough(void)
 static void run(uint32_t flags, const char *name)
 {
 	pthread_t threads[OWNERS + 2];
-	double limit = now() + 120;
+	double limit = now() + (long_run() ? 1800 : 120);
 
 	client_register(client, flags);
 	memory = client_memory(client, SIZE);

@@ -147,7 +147,7 @@ static void *own(void *arg)
 static void storm(void)
 {
 	unsigned int n = rounds(1000, 300, 20000), i;
-	double limit = now() + 200;
+	double limit = now() + (long_run() ? 1800 : 200);
 	pthread_t threads[OWNERS];
 
 	client_register(client, flags);

@@ -164,7 +164,7 @@ static void as_it_comes(uint32_t flags, const char *name)
 {
 	pthread_t threads[OWNERS + TAKERS];
 	struct peer_client_state state;
-	double limit = now() + 240;
+	double limit = now() + (long_run() ? 1800 : 240);
 
 	client_register(client, flags);
 	memory = client_memory(client, SIZE);

@@ -11,4 +11,6 @@ cd "$(dirname "$0")/.."
 . tests/on_kernels.sh
 
 on_kernels patched tests/guest/fuzz.sh
+[[ ${LAB_LONG:-} ]] || tap_run "debug" ./lab run --kernel debug --timeout 3600 -- \
+	tests/guest/fuzz.sh 1
 tap_done

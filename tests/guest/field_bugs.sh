@@ -20,7 +20,7 @@ user()
 {
 	local name=$1
 	shift
-	tap_run "$name" as-user timeout 600 "$@"
+	tap_run "$name" as-user timeout ${LAB_LONG:+1}0600 "$@"
 }
 
 # here NAME CMD...: tap_ok in this shell, for what concerns its variables and
@@ -147,8 +147,9 @@ soon_in_use()
 ctrl_c()
 {
 	local i signal rounds=20 ended=0 left=0 finished=0 waited=0 used=0 seed
-	[[ $LAB_KERNEL != debug ]] || rounds=6
 	[[ ! ${LAB_LONG:-} ]] || rounds=1000
+	# a minute each
+	[[ $LAB_KERNEL != debug ]] || rounds=${LAB_LONG:+1}6
 	user "rxe" field_ctrl_c "$bar0"
 
 	seed=${LAB_SEED:-$RANDOM}
