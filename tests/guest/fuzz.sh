@@ -32,17 +32,31 @@ nothing_left()
 	tap_is "$1: no MR is left" "$(rdma resource show mr | wc -l)" 0
 }
 
-# fuzz NAME SEED WHO ARG...: WHO runs it
-fuzz()
+# fuzzed NAME SEED WHO ARG...: WHO runs it
+fuzzed()
 {
 	local name="$1, seed $2"
 	tap_run "$name" $3 timeout $limit fuzz -s "$2" -t $threads "${@:4}" \
 		"$disk" "$bar0" "$nvme0"
 }
 
+# calls SEED: what one thread does, and nobody else
+calls()
+{
+	fuzz -s "$1" -t 1 -c -v -n 300 "$disk" "$bar0" "$nvme0" 2>&1 >/dev/null
+}
+
+replayed()
+{
+	calls "$1" >/tmp/calls
+	calls "$1" >/tmp/calls.again
+	tap_ok "seed $1 does the same again" cmp /tmp/calls /tmp/calls.again
+	tap_ok "another one does not" test "$(calls 0)" != "$(</tmp/calls)"
+}
+
 undisturbed()
 {
-	fuzz "undisturbed$3" "$1" "$2" -c -n $((steps / 2))
+	fuzzed "undisturbed$3" "$1" "$2" -c -n $((steps / 2))
 	nothing_left "undisturbed$3, seed $1"
 }
 
@@ -51,7 +65,7 @@ disturbed()
 	local disturber status=0
 	disturb "$1" "$bar0" "$nvme0" &
 	disturber=$!
-	fuzz "disturbed$3" "$1" "$2" -n $steps
+	fuzzed "disturbed$3" "$1" "$2" -n $steps
 	kill $disturber
 	wait $disturber || status=$?
 	tap_result $status "disturbed$3, seed $1: the memory comes back"
@@ -77,6 +91,7 @@ modprobe -a iopmem_peer importer
 chgrp 100 /dev/importer
 chmod 660 /dev/importer
 
+replayed "${seeds[0]}"
 for seed in "${seeds[@]}"; do
 	debians_rdma_core
 	undisturbed "$seed" as-user ""
