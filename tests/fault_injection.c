@@ -867,6 +867,23 @@ static void have_mr_and_importer(void)
 		give_up("importer");
 }
 
+/* Two, so that the revocation has to make one of them. */
+static void have_fences(void)
+{
+	have_device();
+	if (run_map() || ioctl(it.importer, IMPORTER_FENCE, &(uint32_t){ 50 }) ||
+	    ioctl(it.importer, IMPORTER_FENCE, &(uint32_t){ 50 }))
+		give_up("fences");
+}
+
+static bool good_unbind_fences(bool done)
+{
+	if (!done)
+		return good_map(true) && filled(it.p, SIZE, SEED);
+	return is_gone(it.p) && !node(pci) &&
+	       !import_state(it.importer).segments;
+}
+
 static int run_attach(void)
 {
 	return write_value("/sys/class/iopmem/attach", address_of(nvme));
@@ -1034,6 +1051,8 @@ static const struct operation operations[] = {
 	{ .name = "unbind", have_reg, run_unbind, good_unbind, must_bind },
 	{ .name = "unbind-foreign", have_foreign_reg, run_unbind, good_unbind,
 	  must_bind },
+	{ .name = "unbind-fences", have_fences, run_unbind, good_unbind_fences,
+	  must_bind, .needs = IMPORTER },
 	{ .name = "unbind-dma", have_reg_dma, run_unbind, good_unbind_dma,
 	  must_bind, .needs = DMA },
 	{ .name = "unbind-door", have_mr_and_importer, run_unbind, good_unbind,

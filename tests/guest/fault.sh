@@ -49,7 +49,8 @@ quick=()
 dma=(reg_mr-dma reg_mr-dma-dmabuf dereg_mr-dma unbind-dma)
 door=(reg dereg)
 if [[ ! ${LAB_LONG:-} ]]; then
-	quick=(alloc mmap touch reg_mr dereg_mr import-map unbind)
+	quick=(alloc mmap touch reg_mr dereg_mr import-attach import-map unbind
+		unbind-fences)
 	dma=(reg_mr-dma)
 fi
 faults "mappings" -m "$modules" "$bar0" "$nvme0" "${quick[@]}"
