@@ -106,7 +106,7 @@ fi
 echo 2097152 >"$class/${bar##*/}/user_limit"
 user "user_limit" verbs_limit "$bar" 2M
 echo 0 >"$class/${bar##*/}/user_limit"
-user "memory windows" verbs_windows "$bar" 5
+user "memory windows" verbs_windows "$bar" 10
 user "fork" verbs_fork "$bar"
 RDMAV_FORK_SAFE=1 user "fork, RDMAV_FORK_SAFE" verbs_fork "$bar"
 foreign bar0 64K "$bar1"
