@@ -128,6 +128,7 @@ failed_recovery()
 	port=$(realpath "$bar0/..")
 	bus=$(secondary_bus "$port")
 	secondary_bus "$port" 254
+	log_from_here
 	tap_ok "failed recovery: the kernel gives up" \
 		port_error nonfatal "$bar0" failed
 	secondary_bus "$port" "$bus"
