@@ -192,12 +192,17 @@ static void offer_again(struct pci_dev *pdev)
 {
 	struct iopmem_provider *provider = pci_get_drvdata(pdev);
 
-	if (!answers(pdev))
+	if (!answers(pdev)) {
+		/* What was saved before is as good as it was. */
+		pdev->state_saved = true;
 		return;
+	}
 	/* Older kernels restore no more than once what has been saved. */
 	pci_save_state(pdev);
 	if (!provider->recovering)
 		iopmem_provider_offer(provider);
+	else
+		pci_warn(pdev, "a PCI error has not been recovered from: its memory stays revoked\n");
 }
 
 static void iopmem_reset_prepare(struct pci_dev *pdev)
