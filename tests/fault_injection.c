@@ -867,12 +867,12 @@ static void have_mr_and_importer(void)
 		give_up("importer");
 }
 
-/* Two, so that the revocation has to make one of them. */
+/* Two, so that the revocation has to make one of them. It has half a second for that. */
 static void have_fences(void)
 {
 	have_device();
-	if (run_map() || ioctl(it.importer, IMPORTER_FENCE, &(uint32_t){ 50 }) ||
-	    ioctl(it.importer, IMPORTER_FENCE, &(uint32_t){ 50 }))
+	if (run_map() || ioctl(it.importer, IMPORTER_FENCE, &(uint32_t){ 500 }) ||
+	    ioctl(it.importer, IMPORTER_FENCE, &(uint32_t){ 500 }))
 		give_up("fences");
 }
 

@@ -33,7 +33,7 @@ static int limit;
 static atomic_bool gone, stop;
 static atomic_ulong before, refused, late, odd;
 
-/* DMA to the memory, and to host memory once that is refused. */
+/* DMA to the memory, from host memory. */
 static void *use(void *unused)
 {
 	unsigned int copies = 0;

@@ -175,7 +175,7 @@ static void end_meets_writes(uint32_t *seed)
 		struct ibv_send_wr invalidate = {
 			.opcode = IBV_WR_LOCAL_INV,
 		};
-		int status;
+		int invalidated, status;
 
 		if (pair_bind_mw(pair, 0, mw, mr, p, SIZE,
 				 IBV_ACCESS_REMOTE_WRITE))
@@ -185,19 +185,24 @@ static void end_meets_writes(uint32_t *seed)
 		post(1, &write);
 		delay(seed);
 		post(0, &invalidate);
-		odd += waited_for(0) != IBV_WC_SUCCESS;
+		invalidated = waited_for(0);
 		odd += dereg(mr) != 0;
 		/* From here on nobody writes to it but us. */
 		fill(p, SIZE, 1);
 		status = waited_for(1);
 		odd += !filled(p, SIZE, 1);
-		if (status == IBV_WC_SUCCESS) {
+		if (status == IBV_WC_SUCCESS &&
+		    invalidated == IBV_WC_SUCCESS) {
 			written++;
-		} else if (status == IBV_WC_REM_ACCESS_ERR) {
+		} else if (status == IBV_WC_REM_ACCESS_ERR &&
+			   /* it was, and then its QP went into error */
+			   (invalidated == IBV_WC_SUCCESS ||
+			    invalidated == IBV_WC_WR_FLUSH_ERR)) {
 			refused++;
 			new_pair();
 		} else {
-			printf("# write: %s\n", status_name(status));
+			printf("# write: %s, invalidation: %s\n",
+			       status_name(status), status_name(invalidated));
 			odd++;
 		}
 		odd += ibv_dealloc_mw(mw) != 0;
