@@ -2,8 +2,8 @@
 /*
  * verbs_windows DEV SECONDS: memory windows on memory of DEV against the end of what
  * they lead to, for so long each:
- *	- one is bound while the MR is deregistered. One of them comes too
- *	  late: either the bind fails, or there is a window and the MR stays
+ *	- one is bound while the MR is deregistered. One of them comes too late: either
+ *	  the bind fails, or there is a window and the MR stays
  *	- one is invalidated, and its MR deregistered, while a peer writes through it
  * Whichever comes first, no MR is gone with a window left that leads to it.
  */
@@ -11,8 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include "tap.h"
 #include "util.h"
@@ -50,10 +48,9 @@ static struct ibv_mw *window(void)
 }
 
 /* For up to 100 us or so, by chance */
-static void delay(uint32_t *seed)
+static void delay(unsigned int *seed)
 {
-	*seed = *seed * 1664525 + 1013904223;
-	for (volatile unsigned int n = (*seed >> 16) % 20000; n; n--)
+	for (volatile unsigned int n = rand_r(seed) % 20000; n; n--)
 		;
 }
 
@@ -97,7 +94,7 @@ static int dereg(struct ibv_mr *mr)
 
 /* ---- bind against deregistration */
 
-static void bind_meets_dereg(uint32_t *seed)
+static void bind_meets_dereg(unsigned int *seed)
 {
 	unsigned int bound = 0, refused = 0, odd = 0;
 	double end = now() + seconds;
@@ -148,7 +145,7 @@ static void bind_meets_dereg(uint32_t *seed)
 
 /* ---- the end of a window against a peer's writes */
 
-static void end_meets_writes(uint32_t *seed)
+static void end_meets_writes(unsigned int *seed)
 {
 	unsigned int written = 0, refused = 0, odd = 0;
 	double end = now() + seconds;
@@ -218,7 +215,7 @@ static void end_meets_writes(uint32_t *seed)
 
 int main(int argc, char **argv)
 {
-	uint32_t seed;
+	unsigned int seed;
 
 	if (argc != 3) {
 		fprintf(stderr, "usage: verbs_windows DEV SECONDS\n");
