@@ -8,6 +8,9 @@
  * through this program. It keeps back the acknowledgments until A repeats the
  * first message, gives it the one for all of that then, and the next ones when A
  * begins to repeat once more. Both messages have to arrive, once.
+ *
+ * Then device A reads, and writes no bytes, and the answer to the read gets lost: it
+ * has to be repeated, and to read what there is.
  */
 #include <linux/if_packet.h>
 #include <net/ethernet.h>
@@ -42,6 +45,7 @@ enum {
 	BTH_PSN = BTH + 9,
 	AETH = BTH + 12,
 	ROCE_PORT = 4791,
+	RC_READ_RESPONSE_ONLY = 0x10,
 	RC_ACKNOWLEDGE = 0x11,
 	AETH_NOT_ACK = 0x60,
 	PSNS = 1 << 24,
@@ -60,6 +64,7 @@ struct frame {
 	ssize_t len;
 	bool roce;
 	bool ack, nak;
+	bool read;		/* all that has been read */
 	uint32_t psn;
 	int64_t at_us;		/* when it was made: rxe writes that into it */
 };
@@ -75,6 +80,7 @@ static struct {
 	struct frame ack;	/* that of the first message, once it is there */
 	int64_t handed_us;	/* when A got it */
 	bool early;		/* and was still repeating that message */
+	int reads_to_lose;
 } relay = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 static int to_a, to_b;
@@ -147,6 +153,7 @@ static bool receive(int fd, struct frame *frame)
 		frame->psn = big_endian(bytes + BTH_PSN, 3);
 		frame->ack = bytes[BTH] == RC_ACKNOWLEDGE;
 		frame->nak = frame->ack && bytes[AETH] & AETH_NOT_ACK;
+		frame->read = bytes[BTH] == RC_READ_RESPONSE_ONLY;
 	}
 	return true;
 }
@@ -198,6 +205,10 @@ static void request(const struct frame *frame)
 
 static bool passes(const struct frame *frame)
 {
+	if (frame->read && relay.reads_to_lose) {
+		relay.reads_to_lose--;
+		return false;
+	}
 	if (!frame->ack || relay.phase == PASS)
 		return true;
 	if (relay.phase == KEEP && !frame->nak &&
@@ -281,6 +292,47 @@ static int two_messages(struct pair *pair, enum ibv_wr_opcode opcode,
 	return status;
 }
 
+/* What is read is lost once on the way; the first failure or 0 */
+static int lost_read(struct pair *pair, struct ibv_sge to,
+		     const struct ibv_mr *from)
+{
+	struct ibv_send_wr write = {
+		.opcode = IBV_WR_RDMA_WRITE,
+		.wr.rdma = { (uintptr_t)from->addr, from->rkey },
+	};
+	struct ibv_send_wr read = {
+		.next = &write,
+		.sg_list = &to,
+		.num_sge = 1,
+		.opcode = IBV_WR_RDMA_READ,
+		.wr.rdma = { (uintptr_t)from->addr, from->rkey },
+	}, *bad;
+	int status = 0;
+
+	pthread_mutex_lock(&relay.lock);
+	relay.phase = PASS;
+	relay.reads_to_lose = 1;
+	pthread_mutex_unlock(&relay.lock);
+	if (ibv_post_send(pair->qp[0], &read, &bad))
+		return -1;
+	for (int i = 0; i < 2 && !status; i++) {
+		struct ibv_wc wc;
+
+		status = pair_wait(pair, 0, &wc) ? -1 : (int)wc.status;
+	}
+	return status;
+}
+
+static bool all_reads_lost(void)
+{
+	bool lost;
+
+	pthread_mutex_lock(&relay.lock);
+	lost = !relay.reads_to_lose;
+	pthread_mutex_unlock(&relay.lock);
+	return lost;
+}
+
 static void post_receive(struct pair *pair, const struct ibv_sge *to)
 {
 	struct ibv_recv_wr wr = {
@@ -309,7 +361,8 @@ static struct ibv_mr *memory_on(struct ibv_pd *pd)
 {
 	struct ibv_mr *mr = ibv_reg_mr(pd, host_memory(SIZE), SIZE,
 				       IBV_ACCESS_LOCAL_WRITE |
-				       IBV_ACCESS_REMOTE_WRITE);
+				       IBV_ACCESS_REMOTE_WRITE |
+				       IBV_ACCESS_REMOTE_READ);
 
 	if (!mr)
 		give_up("MR");
@@ -377,6 +430,16 @@ int main(int argc, char **argv)
 	if (!status && same && once)
 		ok(early[0] && early[1], "the acknowledgment came while the message was repeated, %d times for writes, %d for sends",
 		   early[0], early[1]);
+	if (!status) {
+		fill(to_mr->addr, MTU, rounds);
+		memset(from_mr->addr, 0, MTU);
+		status = lost_read(pair, part_of(from_mr, from_mr->addr, MTU),
+				   to_mr);
+		ok(!status, "a read whose answer is lost, and a write of nothing: %s",
+		   status_name(status));
+		ok(filled(from_mr->addr, MTU, rounds), "it reads what there is");
+		ok(all_reads_lost(), "not at the first attempt");
+	}
 	ok(pair_destroy(pair) && !ibv_dereg_mr(from_mr) &&
 	   !ibv_dereg_mr(to_mr), "all of it can be destroyed");
 	stop = true;

@@ -5,7 +5,11 @@
  *	- one is bound while the MR is deregistered. One of them comes too late: either
  *	  the bind fails, or there is a window and the MR stays
  *	- one is invalidated, and its MR deregistered, while a peer writes through it
- * Whichever comes first, no MR is gone with a window left that leads to it.
+ *	- one is invalidated, and bound to another MR by the same rkey and for writing
+ *	  only, while a peer reads through it
+ * Whichever comes first, no MR is gone with a window left that leads to it, and nobody
+ * reads what is not to be read. And only the queue pair that it is bound to can
+ * invalidate one.
  */
 #include <fcntl.h>
 #include <stdio.h>
@@ -19,6 +23,8 @@
 enum {
 	PAGE = 4096,
 	SIZE = 16 * PAGE,
+	READ_SIZE = 64 * PAGE,
+	PIECE = 1024,		/* of what is read; no packet is smaller */
 	MR_ACCESS = IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE |
 		    IBV_ACCESS_MW_BIND,
 	SECONDS_FOR_DEREG = 10,	/* rxe gives up waiting after 50 */
@@ -213,6 +219,174 @@ static void end_meets_writes(unsigned int *seed)
 	       written, refused, slowest);
 }
 
+/* ---- another binding by the same rkey against a peer's reads */
+
+static struct ibv_mr *reg_at(char *memory, unsigned int access)
+{
+	struct ibv_mr *mr = ibv_reg_mr_iova(pd, memory, READ_SIZE, (uintptr_t)p,
+					    access | IBV_ACCESS_MW_BIND);
+
+	if (!mr)
+		give_up("ibv_reg_mr_iova");
+	return mr;
+}
+
+/* Whether any of it is the pattern of seed. */
+static bool has_pieces(const char *data, uint64_t seed)
+{
+	for (size_t i = 0; i < READ_SIZE; i += PIECE)
+		if (laid(data + i, PIECE, seed, i))
+			return true;
+	return false;
+}
+
+/* For up to so many seconds, by chance */
+static void delay_within(double longest, unsigned int *seed)
+{
+	double end = now() + longest * rand_r(seed) / RAND_MAX;
+
+	while (now() < end)
+		;
+}
+
+/* Of those that nobody disturbs */
+static double fastest_read(struct ibv_mr *mr, struct ibv_sge part)
+{
+	double fastest = 0;
+
+	for (int i = 0; i < 10; i++) {
+		double took = now();
+
+		if (pair_rdma(pair, 1, IBV_WR_RDMA_READ, part, p, mr->rkey))
+			give_up("a read that nobody disturbs");
+		took = now() - took;
+		if (!i || took < fastest)
+			fastest = took;
+	}
+	return fastest;
+}
+
+static void binding_meets_reads(unsigned int *seed)
+{
+	enum { READABLE = 1, SECRET = 2 };
+	unsigned int read = 0, refused = 0, odd = 0;
+	char *data = aligned_alloc(PAGE, READ_SIZE);
+	struct ibv_mr *readable, *secret, *data_mr;
+	double end = now() + seconds, longest;
+	struct ibv_sge part;
+
+	if (!data)
+		give_up("memory");
+	data_mr = ibv_reg_mr(pd, data, READ_SIZE, IBV_ACCESS_LOCAL_WRITE);
+	if (!data_mr)
+		give_up("ibv_reg_mr");
+	part = part_of(data_mr, data, READ_SIZE);
+	fill(p, READ_SIZE, READABLE);
+	fill(p + READ_SIZE, READ_SIZE, SECRET);
+	readable = reg_at(p, IBV_ACCESS_REMOTE_READ);
+	secret = reg_at(p + READ_SIZE,
+			IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE);
+	longest = 1.5 * fastest_read(readable, part);
+
+	while (now() < end && !odd) {
+		struct ibv_mw *mw = window();
+		struct ibv_send_wr request = {
+			.opcode = IBV_WR_RDMA_READ,
+			.sg_list = &part,
+			.num_sge = 1,
+			.wr.rdma.remote_addr = (uintptr_t)p,
+		};
+		struct ibv_send_wr bind = {
+			.opcode = IBV_WR_BIND_MW,
+			.send_flags = IBV_SEND_SIGNALED,
+			.bind_mw = {
+				.mw = mw,
+				.bind_info = {
+					.mr = secret,
+					.addr = (uintptr_t)p,
+					.length = READ_SIZE,
+					.mw_access_flags = IBV_ACCESS_REMOTE_WRITE,
+				},
+			},
+		};
+		struct ibv_send_wr invalidate = {
+			.opcode = IBV_WR_LOCAL_INV,
+			.next = &bind,
+		};
+		int status, invalidated, bound;
+
+		if (pair_bind_mw(pair, 0, mw, readable, p, READ_SIZE,
+				 IBV_ACCESS_REMOTE_READ))
+			give_up("bind");
+		request.wr.rdma.rkey = mw->rkey;
+		invalidate.invalidate_rkey = mw->rkey;
+		bind.bind_mw.rkey = mw->rkey;
+		memset(data, 0, READ_SIZE);
+		post(1, &request);
+		delay_within(longest, seed);
+		post(0, &invalidate);
+		invalidated = waited_for(0);
+		bound = waited_for(0);
+		status = waited_for(1);
+		odd += has_pieces(data, SECRET);
+		if (status == IBV_WC_SUCCESS && invalidated == IBV_WC_SUCCESS &&
+		    bound == IBV_WC_SUCCESS && filled(data, READ_SIZE, READABLE)) {
+			read++;
+		} else if (status == IBV_WC_REM_ACCESS_ERR) {
+			refused++;
+			new_pair();
+		} else {
+			printf("# read: %s, invalidation: %s, bind: %s\n",
+			       status_name(status), status_name(invalidated),
+			       status_name(bound));
+			odd++;
+		}
+		odd += ibv_dealloc_mw(mw) != 0;
+	}
+	odd += ibv_dereg_mr(readable) != 0;
+	odd += ibv_dereg_mr(secret) != 0;
+	ibv_dereg_mr(data_mr);
+	free(data);
+	ok(!odd, "another binding by the same rkey: no read that it does not allow");
+	ok(read && refused, "each of them came first");
+	printf("# %u times read, %u times refused\n", read, refused);
+}
+
+/* ---- invalidation by others */
+
+static void others_cannot_invalidate(void)
+{
+	struct ibv_pd *other_pd = alloc_pd_on("rxe0");
+	struct pair *other = pair_create(other_pd, IBV_QPT_RC, false);
+	struct ibv_send_wr send = { .opcode = IBV_WR_SEND_WITH_INV };
+	struct ibv_recv_wr receive = { 0 }, *bad;
+	struct ibv_mr *mr = reg();
+	struct ibv_mw *mw = window();
+	struct ibv_wc wc;
+
+	if (pair_bind_mw(pair, 0, mw, mr, p, SIZE, IBV_ACCESS_REMOTE_WRITE))
+		give_up("bind");
+
+	ok(pair_invalidate(pair, 1, mw->rkey) == IBV_WC_LOC_QP_OP_ERR,
+	   "another queue pair cannot invalidate a window");
+	ok(pair_invalidate(other, 0, mw->rkey) == IBV_WC_LOC_QP_OP_ERR,
+	   "nor can one of another protection domain");
+	pair_destroy(other);
+	other = pair_create(other_pd, IBV_QPT_RC, false);
+	if (ibv_post_recv(other->qp[1], &receive, &bad))
+		give_up("ibv_post_recv");
+	send.invalidate_rkey = mw->rkey;
+	pair_post(other, 0, &send);
+	ok(!pair_wait(other, 1, &wc) && wc.status != IBV_WC_SUCCESS,
+	   "nor can that one's peer: %s", status_name(wc.status));
+	ok(!pair_invalidate(pair, 0, mw->rkey), "its own can");
+
+	ok(!ibv_dealloc_mw(mw) && !ibv_dereg_mr(mr) &&
+	   pair_destroy(other), "all of it can be destroyed");
+	close_rdma_device(other_pd);
+	new_pair();
+}
+
 int main(int argc, char **argv)
 {
 	unsigned int seed;
@@ -223,11 +397,13 @@ int main(int argc, char **argv)
 	}
 	seconds = atof(argv[2]);
 	seed = seed_of_run();
-	p = map_or_give_up(open_device(argv[1], O_RDWR), SIZE);
+	p = map_or_give_up(open_device(argv[1], O_RDWR), 2 * READ_SIZE);
 	pd = alloc_pd_on("rxe0");
 	new_pair();
 	bind_meets_dereg(&seed);
 	end_meets_writes(&seed);
+	binding_meets_reads(&seed);
+	others_cannot_invalidate();
 	pair_destroy(pair);
 	return done_testing();
 }

@@ -107,6 +107,7 @@ echo 2097152 >"$class/${bar##*/}/user_limit"
 user "user_limit" verbs_limit "$bar" 2M
 echo 0 >"$class/${bar##*/}/user_limit"
 user "memory windows" verbs_windows "$bar" 10
+user "queues" verbs_queue "$bar"
 user "fork" verbs_fork "$bar"
 RDMAV_FORK_SAFE=1 user "fork, RDMAV_FORK_SAFE" verbs_fork "$bar"
 foreign bar0 64K "$bar1"
