@@ -60,6 +60,7 @@ static struct {
 	int data_fd;		/* bytes to copy */
 	int foreign_fd;		/* p2pmem/allocate */
 	int importer;
+	double fences_since;	/* when it got the first of them */
 	char *p;		/* mapping of fd, buf_fd or foreign_fd */
 	char *moved;		/* where p is moved to */
 	struct ibv_mr *mr;
@@ -867,12 +868,16 @@ static void have_mr_and_importer(void)
 		give_up("importer");
 }
 
-/* Two, so that the revocation has to make one of them. It has half a second for that. */
+enum { FENCE_MS = 1000 };
+
+/* Two, so that the revocation has to make one of them. It has so long for that. */
 static void have_fences(void)
 {
 	have_device();
-	if (run_map() || ioctl(it.importer, IMPORTER_FENCE, &(uint32_t){ 500 }) ||
-	    ioctl(it.importer, IMPORTER_FENCE, &(uint32_t){ 500 }))
+	it.fences_since = now();
+	if (run_map() ||
+	    ioctl(it.importer, IMPORTER_FENCE, &(uint32_t){ FENCE_MS }) ||
+	    ioctl(it.importer, IMPORTER_FENCE, &(uint32_t){ FENCE_MS }))
 		give_up("fences");
 }
 
@@ -880,7 +885,9 @@ static bool good_unbind_fences(bool done)
 {
 	if (!done)
 		return good_map(true) && filled(it.p, SIZE, SEED);
-	return is_gone(it.p) && !node(pci) &&
+	/* jiffies are 4 ms each */
+	return now() - it.fences_since > (FENCE_MS - 20) / 1e3 &&
+	       is_gone(it.p) && !node(pci) &&
 	       !import_state(it.importer).segments;
 }
 

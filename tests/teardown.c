@@ -205,11 +205,22 @@ static void pump_for(double seconds)
 /* ---- CPUs and disks */
 
 static atomic_bool stop;
-static atomic_ulong cpu_writes, cpu_signals, disk_reads, disk_errors;
+static atomic_ulong cpu_writes, cpu_signals;
 
-static bool in_use(int ndisks)
+static struct disk {
+	const char *path;
+	pthread_t thread;
+	atomic_ulong reads, errors;
+} disks[MAX_DISKS];
+static int ndisks;
+
+static bool in_use(void)
 {
-	return all_warm() && cpu_writes && (!ndisks || disk_reads);
+	bool used = all_warm() && cpu_writes;
+
+	for (int i = 0; i < ndisks; i++)
+		used &= disks[i].reads > 0;
+	return used;
 }
 
 static void write_words(void *p)
@@ -237,18 +248,19 @@ static void *use_by_cpu(void *unused)
 	return NULL;
 }
 
-static void *use_by_disk(void *path)
+static void *use_by_disk(void *arg)
 {
-	int fd = open_device(path, O_RDONLY | O_DIRECT);
+	struct disk *disk = arg;
+	int fd = open_device(disk->path, O_RDONLY | O_DIRECT);
 
 	for (unsigned int i = 0; !stop; i = (i + 1) % MRS) {
 		if (bars[i].kind == FOREIGN)
 			continue;
 		if (pread(fd, bars[i].p, SIZE, 0) == SIZE) {
-			disk_reads++;
+			disk->reads++;
 			continue;
 		}
-		disk_errors++;
+		disk->errors++;
 		usleep(1000);
 	}
 	close(fd);
@@ -410,23 +422,31 @@ static void taken_away(const char *command, double allowed)
 
 /* What was tried since, without success */
 struct attempts {
-	unsigned long requests, signals, reads;
+	unsigned long requests, signals, reads[MAX_DISKS];
 };
 
 static struct attempts attempts_until_now(void)
 {
-	return (struct attempts){ late_failures, cpu_signals, disk_errors };
+	struct attempts now = { .requests = late_failures, .signals = cpu_signals };
+
+	for (int i = 0; i < ndisks; i++)
+		now.reads[i] = disks[i].errors;
+	return now;
 }
 
-static bool all_have_tried(const struct attempts *since, int ndisks)
+/* Each disk: one that is gone itself fails, too, and proves nothing. */
+static bool all_have_tried(const struct attempts *since)
 {
-	return late_failures > since->requests &&
-	       cpu_signals > since->signals &&
-	       (!ndisks || disk_errors > since->reads);
+	bool tried = late_failures > since->requests &&
+		     cpu_signals > since->signals;
+
+	for (int i = 0; i < ndisks; i++)
+		tried &= disks[i].errors > since->reads[i];
+	return tried;
 }
 
 /* By the digest that @command prints, unless it is NULL. */
-static void nothing_changes(const char *command, int ndisks)
+static void nothing_changes(const char *command)
 {
 	struct attempts before = attempts_until_now();
 	char first[128] = "", second[128] = "";
@@ -434,7 +454,7 @@ static void nothing_changes(const char *command, int ndisks)
 
 	pump_for(command ? 2 : 0.2);
 	for (double limit = now() + 30;
-	     !all_have_tried(&before, ndisks) && now() < limit;)
+	     !all_have_tried(&before) && now() < limit;)
 		pump();
 	if (command) {
 		printed = printed_by(command, second) && printed;
@@ -442,21 +462,19 @@ static void nothing_changes(const char *command, int ndisks)
 			"its memory does not change any more"))
 			printf("# \"%s\", then \"%s\"\n", first, second);
 	}
-	ok(all_have_tried(&before, ndisks),
+	ok(all_have_tried(&before),
 	   "peers, CPUs and disks go on trying");
 	ok(!late_successes, "no request posted from now on succeeds");
-	printf("# %lu requests failed, %lu reads by disks\n", late_failures,
-	       (unsigned long)disk_errors);
+	printf("# %lu requests failed\n", late_failures);
 }
 
 int main(int argc, char **argv)
 {
 	const char *allocate = NULL, *door = NULL, *go = NULL, *come = NULL;
 	const char *digest = NULL;
-	char *disks[MAX_DISKS];
-	pthread_t cpu, threads[MAX_DISKS];
+	pthread_t cpu;
 	struct ibv_mr *other_mr;
-	int fd, fd2, back_fd = -1, ndisks = 0, keys = 20000, opt;
+	int fd, fd2, back_fd = -1, keys = 20000, opt;
 	bool good = true;
 	char *other;
 
@@ -480,7 +498,7 @@ int main(int argc, char **argv)
 		case 'o':
 			if (ndisks == MAX_DISKS)
 				return EXIT_FAILURE;
-			disks[ndisks++] = optarg;
+			disks[ndisks++].path = optarg;
 			break;
 		case 'k':
 			keys = atoi(optarg);
@@ -512,17 +530,18 @@ int main(int argc, char **argv)
 	if (pthread_create(&cpu, NULL, use_by_cpu, NULL))
 		give_up("pthread_create");
 	for (int i = 0; i < ndisks; i++)
-		if (pthread_create(&threads[i], NULL, use_by_disk, disks[i]))
+		if (pthread_create(&disks[i].thread, NULL, use_by_disk,
+				   &disks[i]))
 			give_up("pthread_create");
 
-	for (double limit = now() + 120; !in_use(ndisks) && now() < limit;)
+	for (double limit = now() + 120; !in_use() && now() < limit;)
 		pump();
-	ok(in_use(ndisks),
+	ok(in_use(),
 	   "%d queue pairs at both ends, CPUs and %d disks use it", LANES,
 	   ndisks);
 
 	taken_away(go, atof(argv[2]));
-	nothing_changes(digest, ndisks);
+	nothing_changes(digest);
 	dead_by_sample();
 	keys_are_kept(keys);
 	ok(peer_reaches(&peer, host_mr, 2), "the MR on host memory works");
@@ -535,10 +554,13 @@ int main(int argc, char **argv)
 	stop = true;
 	pthread_join(cpu, NULL);
 	for (int i = 0; i < ndisks; i++)
-		pthread_join(threads[i], NULL);
-	printf("# %lu CPU writes, %lu signals; %lu reads by disks, %lu errors\n",
-	       (unsigned long)cpu_writes, (unsigned long)cpu_signals,
-	       (unsigned long)disk_reads, (unsigned long)disk_errors);
+		pthread_join(disks[i].thread, NULL);
+	printf("# %lu CPU writes, %lu signals\n", (unsigned long)cpu_writes,
+	       (unsigned long)cpu_signals);
+	for (int i = 0; i < ndisks; i++)
+		printf("# %s: %lu reads, %lu errors\n", disks[i].path,
+		       (unsigned long)disks[i].reads,
+		       (unsigned long)disks[i].errors);
 	for (int i = 0; i < LANES; i++)
 		good &= pair_destroy(lanes[i].pair);
 	for (int i = 0; i < MRS; i++) {

@@ -10,13 +10,6 @@
 #include "compat.h"
 #include "internal.h"
 
-/*
- * Whoever attaches or detaches has it for reading: a write to a class attribute does
- * not keep the module, and is not to find it half gone.
- */
-static DECLARE_RWSEM(attach_sem);
-static bool attach_closed; /* changed with attach_sem for writing */
-
 static struct pci_dev *pci_dev_from_text(const char *buf)
 {
 	unsigned int domain, bus, slot, fn;
@@ -89,18 +82,21 @@ static ssize_t store(const char *buf, size_t count,
 		     int (*action)(struct pci_dev *pdev))
 {
 	struct pci_dev *pdev = pci_dev_from_text(buf);
-	int ret = -ENODEV;
+	int ret;
 
 	if (IS_ERR(pdev))
 		return PTR_ERR(pdev);
 
-	down_read(&attach_sem);
-	if (!attach_closed) {
-		device_lock(&pdev->dev);
-		ret = action(pdev);
-		device_unlock(&pdev->dev);
+	/* Whoever has the lock may wait for a disk: rmmod is not to wait, too. */
+	if (!try_module_get(THIS_MODULE)) {
+		ret = -ENODEV;
+		goto out;
 	}
-	up_read(&attach_sem);
+	device_lock(&pdev->dev);
+	ret = action(pdev);
+	device_unlock(&pdev->dev);
+	module_put(THIS_MODULE);
+out:
 	pci_dev_put(pdev);
 	return ret ?: count;
 }
@@ -121,31 +117,27 @@ static ssize_t detach_store(const struct class *class,
 }
 static CLASS_ATTR_WO(detach);
 
-static struct attribute *iopmem_class_attrs[] = {
-	&class_attr_attach.attr,
-	&class_attr_detach.attr,
-	NULL,
-};
+int iopmem_attach_init(void)
+{
+	int ret;
 
-static const struct attribute_group iopmem_class_group = {
-	.attrs = iopmem_class_attrs,
-};
+	ret = class_create_file(&iopmem_class, &class_attr_attach);
+	if (ret)
+		return ret;
 
-const struct attribute_group *iopmem_class_groups[] = {
-	&iopmem_class_group,
-	NULL,
-};
+	ret = class_create_file(&iopmem_class, &class_attr_detach);
+	if (ret)
+		iopmem_attach_exit();
+	return ret;
+}
 
-/**
- * iopmem_detach_all - detach from every function, for good
- */
-void iopmem_detach_all(void)
+/* Nobody can attach any more once the files are gone, which waits for writers. */
+void iopmem_attach_exit(void)
 {
 	struct pci_dev *pdev;
 
-	down_write(&attach_sem);
-	attach_closed = true;
-	up_write(&attach_sem);
+	class_remove_file(&iopmem_class, &class_attr_attach);
+	class_remove_file(&iopmem_class, &class_attr_detach);
 
 	while ((pdev = iopmem_provider_next_attached())) {
 		device_lock(&pdev->dev);

@@ -299,7 +299,6 @@ static void iopmem_dev_release(struct device *dev)
 
 const struct class iopmem_class = {
 	.name = "iopmem",
-	.class_groups = iopmem_class_groups,
 	.dev_groups = iopmem_groups,
 	.dev_release = iopmem_dev_release,
 };

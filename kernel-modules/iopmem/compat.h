@@ -63,9 +63,12 @@ static inline bool p2pmem_has_pool(struct pci_dev *pdev)
  */
 static inline bool p2pmem_has_pool(struct pci_dev *pdev)
 {
-	struct kernfs_node *pool = sysfs_get_dirent(pdev->dev.kobj.sd,
-						    "p2pmem");
+	struct kernfs_node *pool;
 
+	/* A function that has been removed has no directory any more. */
+	if (!rcu_access_pointer(pdev->p2pdma))
+		return false;
+	pool = sysfs_get_dirent(pdev->dev.kobj.sd, "p2pmem");
 	sysfs_put(pool);
 	return pool;
 }

@@ -227,8 +227,8 @@ int iopmem_chardev_init(void);
 void iopmem_chardev_exit(void);
 
 /* attach.c */
-extern const struct attribute_group *iopmem_class_groups[];
-void iopmem_detach_all(void);
+int iopmem_attach_init(void);
+void iopmem_attach_exit(void);
 
 /* pci_driver.c */
 extern struct pci_driver iopmem_pci_driver;

@@ -26,11 +26,16 @@ static int __init iopmem_init(void)
 	if (ret)
 		goto err_chardev;
 
+	ret = iopmem_attach_init();
+	if (ret)
+		goto err_driver;
+
 	iopmem_holders_init();
 	return 0;
 
+err_driver:
+	pci_unregister_driver(&iopmem_pci_driver);
 err_chardev:
-	iopmem_detach_all();
 	iopmem_provider_exit();
 	iopmem_chardev_exit();
 	return ret;
@@ -44,7 +49,7 @@ static void __exit iopmem_exit(void)
 	iopmem_holders_exit();
 	/* Revokes and removes the devices that are bound to us. */
 	pci_unregister_driver(&iopmem_pci_driver);
-	iopmem_detach_all();
+	iopmem_attach_exit();
 	/* Waits for unbinding that is under way: that removes devices, too. */
 	iopmem_provider_exit();
 	iopmem_chardev_exit();

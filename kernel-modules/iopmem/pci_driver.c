@@ -256,7 +256,12 @@ static const struct pci_error_handlers iopmem_err_handlers = {
 /* What is in the memory may not survive, so nobody keeps it. */
 static int iopmem_suspend(struct device *dev)
 {
+	struct pci_dev *pdev = to_pci_dev(dev);
+
 	iopmem_provider_revoke(dev_get_drvdata(dev));
+	/* Else the core saves all ones, and restores them. */
+	if (!answers(pdev))
+		pdev->state_saved = true;
 	return 0;
 }
 

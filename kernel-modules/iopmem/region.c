@@ -552,22 +552,30 @@ struct iopmem_region *iopmem_region_alloc(struct iopmem_provider *provider,
 		}
 	}
 
+	/* So that with the gate nobody waits for host memory to be reclaimed. */
+	ret = xa_reserve(&provider->users, __kuid_val(region->uid), GFP_KERNEL);
+	if (ret)
+		goto err_zeroed;
+
 	region->provider = provider;
 	down_read(&provider->gate);
 	ret = allocate_memory(region, &used);
 	up_read(&provider->gate);
-	if (ret)
-		goto err_zeroed;
+	if (ret) {
+		xa_release(&provider->users, __kuid_val(region->uid));
+		goto err_pool;
+	}
 
 	kref_get(&provider->ref);
 	return region;
 
-err_zeroed:
-	kvfree(region->zeroed);
+err_pool:
 	if (ret == -ENOMEM)
 		log_exhausted(provider, size);
 	else if (ret == -EDQUOT)
 		log_refused(provider, region->uid, used, size);
+err_zeroed:
+	kvfree(region->zeroed);
 err_free:
 	mutex_destroy(&region->lock);
 	kfree(region);

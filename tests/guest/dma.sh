@@ -11,7 +11,10 @@ kind=$1
 # what the topology has to do with it is where DMA goes, not how it ends
 rounds=5
 [[ $kind != bus ]] || rounds=20
-[[ ! ${LAB_LONG:-} ]] || rounds=1000
+if [[ ${LAB_LONG:-} ]]; then
+	rounds=1000
+	[[ $LAB_KERNEL != debug ]] || rounds=100
+fi
 # Seconds that an unbind may take. KASAN and lockdep under TCG: the figure that
 # counts is the other kernel's.
 limit=5

@@ -149,6 +149,50 @@ failed_recovery()
 		hold "$(node_of "$bar0")" 4K /tmp/held true
 }
 
+# The function goes to sleep, and does not wake up.
+failed_resume()
+{
+	local port bus
+	port=$(realpath "$bar0/..")
+	bus=$(secondary_bus "$port")
+	log_from_here
+	secondary_bus "$port" 254
+	tap_ok "failed resume: the system goes on" env suspend
+	secondary_bus "$port" "$bus"
+	tap_ok "failed resume: the log says why" logged \
+		"iopmem ${bar0##*/}: the function does not answer: its memory stays revoked"
+	tap_ok "failed resume: the memory is refused" \
+		is_refused "$(node_of "$bar0")"
+	unbind "$bar0"
+	bind_driver "$bar0"
+	tap_ok "failed resume: bound again, it is there" \
+		hold "$(node_of "$bar0")" 4K /tmp/held true
+}
+
+# Somebody attaches and detaches all the time while the module comes and goes.
+attach_against_rmmod()
+{
+	local i tries=0 gone=0
+	touch /tmp/attaching
+	while [[ -e /tmp/attaching ]]; do
+		echo "${nvme0##*/}" >"$class/attach" || :
+		echo "${nvme0##*/}" >"$class/detach" || :
+	done 2>/dev/null &
+	for ((i = 0; i < rounds && tries < 100 * rounds; tries++)); do
+		rmmod iopmem 2>/dev/null || continue
+		gone=$((gone + 1))
+		modprobe iopmem
+		i=$((i + 1))
+		sleep "0.0$((i % 10))"
+	done
+	rm /tmp/attaching
+	wait $! || true
+	echo "# rmmod: $tries times, busy $((tries - gone)) of them"
+	tap_is "attach against rmmod: rounds" $gone $rounds
+	tap_ok "attach against rmmod: it can be attached afterwards" \
+		iopmem-bind nvme0
+}
+
 module_removal()
 {
 	local node
@@ -189,7 +233,10 @@ failed_recovery
 # bar0 has just been found again, so it is what suspend needs.
 tap_run "suspend" revoke -r "$(node_of "$bar0")" 1M $limit suspend \
 	"echo $(node_of "$bar0")"
+failed_resume
 module_removal
+attach_against_rmmod
+iopmem-bind bar0 >/dev/null
 under_load "unbind" 8M "$disk" "$bar0" unbind bind_driver
 under_load "CMB" 64K "$disk" "$nvme0" cmb_away cmb_back
 
