@@ -117,18 +117,11 @@ static ssize_t detach_store(const struct class *class,
 }
 static CLASS_ATTR_WO(detach);
 
-int iopmem_attach_init(void)
+void iopmem_attach_init(void)
 {
-	int ret;
-
-	ret = class_create_file(&iopmem_class, &class_attr_attach);
-	if (ret)
-		return ret;
-
-	ret = class_create_file(&iopmem_class, &class_attr_detach);
-	if (ret)
-		iopmem_attach_exit();
-	return ret;
+	if (class_create_file(&iopmem_class, &class_attr_attach) ||
+	    class_create_file(&iopmem_class, &class_attr_detach))
+		pr_err("iopmem: no memory for attach and detach in /sys/class/iopmem: reload the module to have them\n");
 }
 
 /* Nobody can attach any more once the files are gone, which waits for writers. */

@@ -227,7 +227,7 @@ int iopmem_chardev_init(void);
 void iopmem_chardev_exit(void);
 
 /* attach.c */
-int iopmem_attach_init(void);
+void iopmem_attach_init(void);
 void iopmem_attach_exit(void);
 
 /* pci_driver.c */

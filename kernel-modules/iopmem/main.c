@@ -26,15 +26,11 @@ static int __init iopmem_init(void)
 	if (ret)
 		goto err_chardev;
 
-	ret = iopmem_attach_init();
-	if (ret)
-		goto err_driver;
-
+	/* From here on there may be open files, and nothing can fail. */
+	iopmem_attach_init();
 	iopmem_holders_init();
 	return 0;
 
-err_driver:
-	pci_unregister_driver(&iopmem_pci_driver);
 err_chardev:
 	iopmem_provider_exit();
 	iopmem_chardev_exit();

@@ -182,10 +182,12 @@ static bool answers(struct pci_dev *pdev)
 	u16 command;
 
 	pci_read_config_word(pdev, PCI_COMMAND, &command);
-	if (!PCI_POSSIBLE_ERROR(command))
-		return true;
+	return !PCI_POSSIBLE_ERROR(command);
+}
+
+static void log_unanswered(struct pci_dev *pdev)
+{
 	pci_err(pdev, "the function does not answer: its memory stays revoked\n");
-	return false;
 }
 
 static void offer_again(struct pci_dev *pdev)
@@ -193,6 +195,7 @@ static void offer_again(struct pci_dev *pdev)
 	struct iopmem_provider *provider = pci_get_drvdata(pdev);
 
 	if (!answers(pdev)) {
+		log_unanswered(pdev);
 		/* What was saved before is as good as it was. */
 		pdev->state_saved = true;
 		return;
@@ -230,8 +233,10 @@ static pci_ers_result_t iopmem_error_detected(struct pci_dev *pdev,
 
 static pci_ers_result_t iopmem_slot_reset(struct pci_dev *pdev)
 {
-	if (!answers(pdev))
+	if (!answers(pdev)) {
+		log_unanswered(pdev);
 		return PCI_ERS_RESULT_DISCONNECT;
+	}
 	pci_restore_state(pdev);
 	pci_save_state(pdev);
 	return PCI_ERS_RESULT_RECOVERED;

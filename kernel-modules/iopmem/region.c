@@ -552,7 +552,10 @@ struct iopmem_region *iopmem_region_alloc(struct iopmem_provider *provider,
 		}
 	}
 
-	/* So that with the gate nobody waits for host memory to be reclaimed. */
+	/*
+	 * So that with the gate hardly anybody waits for host memory to be
+	 * reclaimed: the place is lost if the user frees all else meanwhile.
+	 */
 	ret = xa_reserve(&provider->users, __kuid_val(region->uid), GFP_KERNEL);
 	if (ret)
 		goto err_zeroed;
