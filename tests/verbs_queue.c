@@ -21,6 +21,7 @@
 
 enum {
 	SIZE = 4096,
+	RECEIVE = 64,
 	MAGIC = 0x77616c6b,
 	SECONDS = 10,		/* rxe gives up waiting after 50 */
 
@@ -43,10 +44,10 @@ struct queue {
 	struct rxe_send_wqe *sample;
 };
 
-static struct rxe_send_wqe *wqe_at(struct rxe_queue_buf *buf, uint32_t index)
+static void *wqe_at(struct rxe_queue_buf *buf, uint32_t index)
 {
-	return (void *)(buf->data + ((size_t)(index & buf->index_mask)
-				     << buf->log2_elem_size));
+	return buf->data + ((size_t)(index & buf->index_mask)
+			    << buf->log2_elem_size);
 }
 
 static struct ibv_send_wr write_of(struct ibv_sge *part)
@@ -60,24 +61,47 @@ static struct ibv_send_wr write_of(struct ibv_sge *part)
 	};
 }
 
-/* The one among the mappings of uverbs that has the WQE with our wr_id */
-static bool find_wqe(struct queue *queue, void *start)
+static bool is_sample(const void *entry)
 {
-	struct rxe_queue_buf *buf = start;
+	const struct rxe_send_wqe *wqe = entry;
 
-	/* completions have the wr_id at the same place, and are shorter */
-	if ((size_t)1 << buf->log2_elem_size < sizeof(struct rxe_send_wqe))
-		return false;
-	for (uint32_t i = 0; i <= buf->index_mask; i++) {
-		struct rxe_send_wqe *wqe = wqe_at(buf, i);
+	return wqe->wr.wr_id == MAGIC && wqe->dma.length == SIZE / 2;
+}
 
-		if (wqe->wr.wr_id == MAGIC && wqe->dma.length == SIZE / 2) {
-			queue->buf = buf;
-			queue->sample = wqe;
-			return true;
+static bool is_receive(const void *entry)
+{
+	const struct rxe_recv_wqe *wqe = entry;
+
+	return wqe->wr_id == MAGIC && wqe->dma.length == RECEIVE;
+}
+
+/* The entry, in one of the queues that are mapped. Completions are shorter. */
+static void *find_entry(bool (*is_it)(const void *entry), size_t size,
+			struct rxe_queue_buf **queue)
+{
+	FILE *maps = fopen("/proc/self/maps", "r");
+	char line[512];
+	void *start;
+
+	if (!maps)
+		give_up("/proc/self/maps");
+	while (fgets(line, sizeof(line), maps)) {
+		struct rxe_queue_buf *buf;
+
+		if (!strstr(line, "/uverbs") || sscanf(line, "%p", &start) != 1)
+			continue;
+		buf = start;
+		if ((size_t)1 << buf->log2_elem_size < size)
+			continue;
+		for (uint32_t i = 0; i <= buf->index_mask; i++) {
+			if (!is_it(wqe_at(buf, i)))
+				continue;
+			fclose(maps);
+			*queue = buf;
+			return wqe_at(buf, i);
 		}
 	}
-	return false;
+	give_up("the queue");
 }
 
 static struct queue new_queue(void)
@@ -85,18 +109,10 @@ static struct queue new_queue(void)
 	struct queue queue = { .pair = pair_create(pd, IBV_QPT_RC, false) };
 	struct ibv_sge part = part_of(mr, p, SIZE / 2);
 	struct ibv_send_wr wr = write_of(&part);
-	FILE *maps = fopen("/proc/self/maps", "r");
-	char line[512];
-	void *start;
 
-	if (pair_post(queue.pair, 0, &wr) || !maps)
-		give_up("a write, and /proc/self/maps");
-	while (!queue.buf && fgets(line, sizeof(line), maps))
-		if (strstr(line, "/uverbs") && sscanf(line, "%p", &start) == 1)
-			find_wqe(&queue, start);
-	fclose(maps);
-	if (!queue.buf)
-		give_up("the send queue");
+	if (pair_post(queue.pair, 0, &wr))
+		give_up("a write");
+	queue.sample = find_entry(is_sample, sizeof(*queue.sample), &queue.buf);
 	return queue;
 }
 
@@ -120,17 +136,23 @@ static void advance(struct rxe_queue_buf *buf)
 	buf->producer_index = (buf->producer_index + 1) & buf->index_mask;
 }
 
+static int waited_for(struct queue *queue, int end)
+{
+	struct ibv_wc wc;
+
+	return pair_wait(queue->pair, end, &wc) ? -1 : (int)wc.status;
+}
+
 /* Tells the kernel, by another write. What became of the composed one. */
 static int executed(struct queue *queue)
 {
 	struct ibv_sge part = part_of(mr, p, SIZE / 2);
 	struct ibv_send_wr wr = write_of(&part), *bad;
-	struct ibv_wc wc;
 
 	advance(queue->buf);
 	if (ibv_post_send(queue->pair->qp[0], &wr, &bad))
 		return -1;
-	return pair_wait(queue->pair, 0, &wc) ? -1 : (int)wc.status;
+	return waited_for(queue, 0);
 }
 
 static void composed(void)
@@ -177,6 +199,50 @@ static void bad_inline(uint32_t offset)
 	pair_destroy(queue.pair);
 }
 
+/* Where a receive, or a send, says that its data is */
+static void bad_receive(void)
+{
+	struct queue queue = new_queue();
+	struct ibv_sge part = part_of(mr, p, RECEIVE);
+	struct ibv_send_wr send = {
+		.sg_list = &part,
+		.num_sge = 1,
+		.opcode = IBV_WR_SEND,
+	};
+	struct ibv_recv_wr receive = {
+		.wr_id = MAGIC,
+		.sg_list = &part,
+		.num_sge = 1,
+	}, *bad;
+	struct rxe_queue_buf *buf;
+	struct rxe_recv_wqe *wqe;
+	int status;
+
+	if (ibv_post_recv(queue.pair->qp[1], &receive, &bad))
+		give_up("ibv_post_recv");
+	wqe = find_entry(is_receive, sizeof(*wqe) + 64, &buf);
+	wqe->dma.cur_sge = 0x7fffffff;
+	status = pair_post(queue.pair, 0, &send);
+	ok(status == IBV_WC_REM_INV_REQ_ERR, "a receive into its 2^31st part: %s",
+	   status_name(status));
+	status = waited_for(&queue, 1);
+	ok(status > 0, "and there: %s", status_name(status));
+	pair_destroy(queue.pair);
+}
+
+static void bad_parts(void)
+{
+	struct queue queue = new_queue();
+	struct rxe_send_wqe *wqe = compose(&queue);
+	int status;
+
+	wqe->dma.cur_sge = 0x7fffffff;
+	status = executed(&queue);
+	ok(status == IBV_WC_LOC_QP_OP_ERR, "a write of its 2^31st part: %s",
+	   status_name(status));
+	pair_destroy(queue.pair);
+}
+
 static void failed_without_status(void)
 {
 	struct queue queue = new_queue();
@@ -186,6 +252,41 @@ static void failed_without_status(void)
 	wqe->state = WQE_ERROR;
 	status = executed(&queue);
 	ok(status == IBV_WC_FATAL_ERR, "failed, but without a status: %s",
+	   status_name(status));
+	pair_destroy(queue.pair);
+}
+
+/*
+ * What met no receive is sent again. By then it is further on than it was sent from,
+ * of endless parts of no length.
+ */
+static void bad_repetition(void)
+{
+	struct ibv_qp_attr attr = { .min_rnr_timer = 0 /* 655 ms */ };
+	struct queue queue = new_queue();
+	struct ibv_sge part = part_of(mr, p, SIZE / 2);
+	struct ibv_send_wr send = {
+		.wr_id = MAGIC,
+		.sg_list = &part,
+		.num_sge = 1,
+		.opcode = IBV_WR_SEND,
+	}, *bad;
+	struct rxe_send_wqe *wqe;
+	int status;
+
+	wqe = wqe_at(queue.buf, queue.buf->producer_index);
+	if (ibv_modify_qp(queue.pair->qp[1], &attr, IBV_QP_MIN_RNR_TIMER) ||
+	    ibv_post_send(queue.pair->qp[0], &send, &bad))
+		give_up("a send");
+	usleep(300000);
+	wqe->first_psn--;
+	wqe->dma.num_sge = UINT32_MAX;
+	/* to the end of the queue, and behind it there is nothing */
+	memset(wqe->dma.sge, 0, queue.buf->data +
+	       ((size_t)(queue.buf->index_mask + 1) << queue.buf->log2_elem_size) -
+	       (uint8_t *)wqe->dma.sge);
+	status = waited_for(&queue, 0);
+	ok(status == IBV_WC_LOC_QP_OP_ERR, "a repetition of endless parts: %s",
 	   status_name(status));
 	pair_destroy(queue.pair);
 }
@@ -209,8 +310,11 @@ static void repeats_for_ever(void)
 		give_up("a send");
 	usleep(300000);
 	queue.buf->producer_index |= 1U << 31;
-	for (uint32_t i = 0; i <= queue.buf->index_mask; i++)
-		wqe_at(queue.buf, i)->state = WQE_DONE;
+	for (uint32_t i = 0; i <= queue.buf->index_mask; i++) {
+		struct rxe_send_wqe *wqe = wqe_at(queue.buf, i);
+
+		wqe->state = WQE_DONE;
+	}
 	sleep(1);
 	ok(destroyed_soon(queue.pair), "a producer index outside the queue: the queue pair goes");
 }
@@ -228,28 +332,24 @@ static void full_cq(void)
 		.opcode = IBV_WR_RDMA_WRITE_WITH_IMM,
 	}, *bad;
 	struct ibv_recv_wr receive = { 0 }, *bad_receive;
-	volatile uint64_t *words = (uint64_t *)p;
-	double start;
-	int last = 0;
+	struct ibv_qp_attr attr = { .qp_state = IBV_QPS_RTS };
+	struct ibv_qp_init_attr init;
+	double start, end;
 
 	if (!own || ibv_resize_cq(pair->cq[1], 1))
 		give_up("MR and a CQ of one");
-	fill(p, SIZE, 4);
-	/* Until one is executed, and the next one is not. */
-	for (int i = 1; i <= 4; i++) {
-		write.wr.rdma.remote_addr = (uintptr_t)&words[i];
-		write.wr.rdma.rkey = own->rkey;
+	write.wr.rdma.remote_addr = (uintptr_t)p + SIZE / 2;
+	write.wr.rdma.rkey = own->rkey;
+	for (int i = 0; i < 4; i++)
 		if (ibv_post_recv(pair->qp[1], &receive, &bad_receive) ||
 		    ibv_post_send(pair->qp[0], &write, &bad))
 			give_up("write with immediate data");
-		for (int t = 0; t < 1000 && words[i] != words[0]; t++)
-			usleep(1000);
-		if (words[i] != words[0])
-			break;
-		last = i;
-	}
-	ok(last && last < 4, "a full CQ: %d writes with immediate data are executed",
-	   last);
+	for (end = now() + 60; attr.qp_state != IBV_QPS_ERR && now() < end;
+	     usleep(1000))
+		if (ibv_query_qp(pair->qp[1], &attr, IBV_QP_STATE, &init))
+			give_up("ibv_query_qp");
+	ok(attr.qp_state == IBV_QPS_ERR,
+	   "writes with immediate data and a full CQ: the queue pair is in error");
 	start = now();
 	ok(!ibv_dereg_mr(own) && now() - start < SECONDS,
 	   "the MR can be deregistered at once");
@@ -275,6 +375,9 @@ int main(int argc, char **argv)
 	bad_opcode(0xffffffff);
 	bad_inline(1 << 20);
 	bad_inline(0xffffffe0);
+	bad_receive();
+	bad_parts();
+	bad_repetition();
 	failed_without_status();
 	repeats_for_ever();
 	full_cq();
