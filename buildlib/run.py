@@ -43,7 +43,7 @@ KERNELS = ("patched", "debug", "vanilla")
 # returned. "Call Trace:" is not here: fault injection prints it on purpose.
 FAULTS = re.compile(
 	r"Kernel panic|\bOops\b|\bBUG:|kernel BUG at|\bWARNING:|\bUBSAN:"
-	r"|Unable to handle|kmemleak: (Memory pool empty|Cannot )"
+	r"|Unable to handle|kmemleak: (Memory pool empty|Cannot (?!allocate a scan area))"
 	r"|Kernel memory leak detector disabled"
 	r"|INFO: task .* blocked for more than|rcu: INFO: |refcount_t: "
 	r"|INFO: possible |INFO: trying to register|DEBUG_LOCKS_WARN_ON"

@@ -568,8 +568,9 @@ static int __init iopmem_peer_init(void)
 	void *handle = ib_register_peer_memory_client(&iopmem_peer_client,
 						      &invalidate);
 
+	/* That does not say why; a client that is in order lacks memory only. */
 	if (!handle)
-		return -EINVAL;
+		return -ENOMEM;
 	WRITE_ONCE(reg_handle, handle);
 	return 0;
 }
